@@ -1,0 +1,156 @@
+"""What a handler is given: who asks, the transaction, time, ids, and the ways to make other things happen."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from core.errors import Internal, Unauthenticated
+
+if TYPE_CHECKING:
+    from core.actions import Command, Event, Principal
+    from core.clock import Clock
+    from core.db import Transaction
+    from core.dispatch import Dispatcher
+    from core.ids import Ids
+    from core.rng import Rng
+    from core.runtime import Runtime
+    from core.service import Service
+    from core.telemetry import Trace
+
+R = TypeVar("R")
+Hook = Callable[[], Awaitable[None] | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where a call came from: the client address, the edge it came through, its user agent."""
+
+    address: str = ""
+    edge: str = "process"  # http | hub | internal | event | job | process
+    agent: str = ""
+
+
+@dataclass(slots=True)
+class Effects:
+    """What one attempt at a transaction has asked for; thrown away when the attempt is rolled back."""
+
+    events: list[Event] = field(default_factory=list)
+    hooks: list[Hook] = field(default_factory=list)
+    audit: dict[str, object] = field(default_factory=dict)
+    calls: int = 0  # nested calls so far: numbers their idempotency keys
+    doomed: bool = False  # a nested write failed half-way: nothing of this may be committed
+
+
+class Context:
+    """One invocation of an action or event handler. Not shared between tasks."""
+
+    __slots__ = (
+        "deadline",
+        "dispatcher",
+        "effects",
+        "invocation",
+        "key",
+        "principal",
+        "runtime",
+        "service",
+        "source",
+        "trace",
+        "transaction",
+    )
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        dispatcher: Dispatcher,
+        *,
+        service: Service | None,
+        principal: Principal | None,
+        deadline: float,
+        trace: Trace,
+        source: Source,
+        invocation: str,
+        key: str | None = None,
+        transaction: Transaction | None = None,
+        effects: Effects | None = None,
+    ) -> None:
+        self.runtime = runtime
+        self.dispatcher = dispatcher
+        self.service = service  # the Service instance the action belongs to: in-process state lives there
+        self.principal = principal
+        self.deadline = deadline  # by clock.monotonic_s()
+        self.trace = trace
+        self.source = source
+        self.invocation = invocation  # stays the same over retries of the transaction
+        self.key = key
+        self.transaction = transaction
+        self.effects = effects if effects is not None else Effects()
+
+    @property
+    def tx(self) -> Transaction:
+        """The transaction everything of this invocation happens in."""
+        if self.transaction is None:
+            raise Internal("this action was declared without a transaction; use ctx.transact")
+        return self.transaction
+
+    @property
+    def clock(self) -> Clock:
+        return self.runtime.clock
+
+    @property
+    def ids(self) -> Ids:
+        return self.runtime.ids
+
+    @property
+    def rng(self) -> Rng:
+        return self.runtime.rng
+
+    @property
+    def caller(self) -> Principal:
+        """The principal, where one must be there. Raises `Unauthenticated`."""
+        if self.principal is None:
+            raise Unauthenticated
+        return self.principal
+
+    @property
+    def enterprise_id(self) -> int:
+        """The caller's tenant: the only one this invocation may touch. Raises `Unauthenticated`."""
+        return self.caller.enterprise_id
+
+    def remaining_s(self) -> float:
+        """Time left before the caller stops waiting; negative when it has."""
+        return self.deadline - self.clock.monotonic_s()
+
+    async def call(self, command: Command[R], *, as_service: bool = False) -> R:
+        """Call another action, wherever it lives, on behalf of the caller or (`as_service`) for ourselves.
+
+        Where the target is in this process it joins this transaction: both commit or neither. If it fails and may
+        have written (its action is audited), this transaction can no longer be committed, even if the error is
+        caught. Where the target is elsewhere it commits on its own, before us: its action should be idempotent
+        (our retries carry the same key), or better an event. The remaining deadline and the trace go along.
+        """
+        return await self.dispatcher.nested(self, command, as_service=as_service)
+
+    def emit(self, event: Event) -> None:
+        """Write `event` to the outbox in this transaction (in one batch, at its end)."""
+        self.effects.events.append(event)
+
+    def after_commit(self, hook: Hook) -> None:
+        """Run `hook` once when the outermost transaction has committed; never when it has not.
+
+        For waking somebody up, not for effects that must happen: those are events. A failing hook is logged only.
+        """
+        self.effects.hooks.append(hook)
+
+    def audit(self, **fields: object) -> None:
+        """Add ids and digests to the audit record: `object`, `before`, `after`, … Never contents."""
+        self.effects.audit.update(fields)
+
+    async def transact(self, step: Callable[..., Awaitable[R]], *args: Any) -> R:
+        """Run `step(ctx, *args)` in a transaction of its own: for actions declared with ``transaction=False``.
+
+        What `step` emits goes out with it, and it is committed when this returns, whatever happens after.
+        `step` may run several times, so it changes nothing outside the database.
+        """
+        return await self.dispatcher.transact(self, step, *args)

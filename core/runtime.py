@@ -1,0 +1,36 @@
+"""What one process has: settings, time, randomness, ids, database, bus, and the way to call every service."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from core.actions import Registry
+
+if TYPE_CHECKING:
+    from core.bus import Bus
+    from core.calls import Calls
+    from core.clock import Clock
+    from core.db import Database
+    from core.ids import Ids
+    from core.rng import Rng
+    from core.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Runtime:
+    """Made once by the composition root and given to every service; nothing here is global.
+
+    `node` is unique per process start. `registry` is filled by `core.service.Host` before any service starts.
+    `calls` is how services reach each other and how the edges reach them; `Host.start` opens it.
+    """
+
+    settings: Settings
+    clock: Clock
+    rng: Rng
+    ids: Ids
+    db: Database
+    bus: Bus
+    node: str
+    calls: Calls
+    registry: Registry = field(default_factory=Registry)

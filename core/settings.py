@@ -1,0 +1,174 @@
+"""One settings object: environment (``BANKHUB_*``) over an optional TOML file over these defaults.
+
+What is here is read once at start. What may change while the bank is open is in the configuration centre
+(`core.config_center`). Every limit has a default and says why; units stand last in the names.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, ClassVar
+
+from pydantic import Field, SecretStr, field_validator
+from pydantic_settings import (
+    BaseSettings,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+from core.errors import Invalid
+
+_PREFIX = "BANKHUB_"
+_FILE = "BANKHUB_CONFIG_FILE"
+
+Words = Annotated[tuple[str, ...], NoDecode]
+"""Several values in one variable, separated by commas."""
+
+
+class Settings(BaseSettings):
+    """Everything that can be set at start."""
+
+    model_config: ClassVar[SettingsConfigDict] = SettingsConfigDict(
+        env_prefix=_PREFIX, extra="ignore", frozen=True, hide_input_in_errors=True, env_ignore_empty=True
+    )
+
+    # --- where things are -------------------------------------------------------------------------------------
+    var_dir: Path = Path("var")  # state of embedded engines, keys made at first start; 0700
+    database_url: SecretStr | None = None  # postgresql://…; None: the embedded engine
+    redis_url: SecretStr | None = None  # redis://…; None: the embedded engine
+    s3_endpoint_url: str | None = None  # None: the embedded engine
+    s3_access_key: SecretStr | None = None
+    s3_secret_key: SecretStr | None = None
+    s3_bucket: str = "bankhub"
+    s3_region: str = "us-east-1"
+
+    # --- the process ------------------------------------------------------------------------------------------
+    roles: Words = ()  # services of this process; empty: all of them
+    workers: int = Field(default=0, ge=0, le=64)  # 0: cores - 1, at least one
+    drain_s: float = Field(default=20.0, ge=0)  # how long SIGTERM lets clients leave
+    log_level: str = "info"
+    otlp_url: str | None = None  # OTLP over HTTP; None: trace ids travel, nothing is exported
+    service_urls: Mapping[str, str] = Field(default_factory=dict)  # BANKHUB_SERVICE_<NAME>_URL
+
+    # --- database ---------------------------------------------------------------------------------------------
+    database_pool_min: int = Field(default=2, ge=0)
+    database_pool_max: int = Field(default=20, ge=1)  # x workers must stay below max_connections (200)
+    database_statement_timeout_s: float = Field(default=30.0, gt=0)
+
+    # --- calls between services -------------------------------------------------------------------------------
+    internal_host: str = "127.0.0.1"
+    internal_port: int | None = None  # None: this process offers nothing to other processes
+    cluster_secret: SecretStr | None = None  # signs service tokens; None: made and kept under var_dir
+    service_token_s: float = Field(default=60.0, gt=0, le=60)  # a leaked one is worth a minute at most
+    call_timeout_s: float = Field(default=15.0, gt=0)  # when nobody gave a deadline
+    call_body_bytes: int = Field(default=8 << 20, ge=1024)
+    call_connections: int = Field(default=64, ge=1)  # to one service
+
+    # --- actions ----------------------------------------------------------------------------------------------
+    idempotency_retention_s: float = Field(default=7 * 86400.0, gt=0)  # a phone may be off for some days
+    rate_buckets: int = Field(default=100_000, ge=16)  # callers remembered; the oldest are forgotten
+
+    # --- gateway ----------------------------------------------------------------------------------------------
+    gateway_host: str = "127.0.0.1"
+    gateway_port: int = 8080
+    gateway_body_bytes: int = Field(default=1 << 20, ge=1024)  # files go to the object store, not here
+    gateway_header_bytes: int = Field(default=16 << 10, ge=1024)
+    gateway_header_timeout_s: float = Field(default=8.0, gt=0)  # slow headers are cut before 10 s
+    gateway_body_timeout_s: float = Field(default=9.0, gt=0)
+    gateway_keepalive_s: float = Field(
+        default=75.0, ge=0
+    )  # above a proxy's usual 60 s, so the proxy closes first
+    gateway_connections: int = Field(default=10_000, ge=1)  # open sockets of a worker
+    gateway_origins: Words = ()  # other origins that may call from a browser; empty: only our own pages
+    gateway_trusted_proxies: Words = ()  # CIDRs whose X-Forwarded-For is believed
+    gateway_metrics_token: SecretStr | None = None  # None: /metrics answers loopback only
+    gateway_rate_burst: int = Field(default=200, ge=1)  # requests of one address, all actions together
+    gateway_rate_per_s: float = Field(default=100.0, gt=0)
+
+    # --- identity ---------------------------------------------------------------------------------------------
+    access_token_s: float = Field(default=600.0, gt=0, le=600)  # how long a stolen one works at most
+    access_key_file: Path | None = None  # private JWK set; None: made and kept under var_dir
+    session_idle_s: float = Field(default=7 * 86400.0, gt=0)
+    session_absolute_s: float = Field(default=30 * 86400.0, gt=0)
+    refresh_grace_s: float = Field(default=30.0, ge=0)  # a reply lost on a train must not log anybody out
+    password_memory_kib: int = Field(default=19_456, ge=1024)  # argon2id, OWASP's first choice
+    password_time_cost: int = Field(default=2, ge=1)
+    password_threads: int = Field(default=2, ge=1)  # hashing never takes the loop's thread
+    password_waiting: int = Field(default=64, ge=1)  # beyond it: too_many_requests, not a long queue
+    login_free_failures: int = Field(default=5, ge=0)  # of one account from one source, before delays
+    login_source_failures: int = Field(default=50, ge=1)  # of one source over all accounts, before delays
+    login_delay_s: float = Field(default=2.0, gt=0)  # doubles with every further failure
+    login_delay_max_s: float = Field(default=900.0, gt=0)
+    login_forget_s: float = Field(default=1800.0, gt=0)  # failures older than this no longer count
+
+    # --- hub --------------------------------------------------------------------------------------------------
+    hub_host: str = "127.0.0.1"
+    hub_port: int = 8081
+
+    @field_validator("roles", "gateway_origins", "gateway_trusted_proxies", mode="before")
+    @classmethod
+    def _split(cls, value: Any) -> Any:
+        return (
+            tuple(word.strip() for word in value.split(",") if word.strip())
+            if isinstance(value, str)
+            else value
+        )
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        file = TomlConfigSettingsSource(settings_cls, toml_file=os.environ.get(_FILE, "bankhub.toml"))
+        return init_settings, env_settings, file
+
+    def masked(self) -> dict[str, object]:
+        """Every setting by name with its value, secrets as ``***``: what `bankhub config` prints."""
+        shown: dict[str, object] = {}
+        for name in type(self).model_fields:
+            value = getattr(self, name)
+            if isinstance(value, SecretStr):
+                value = "***"
+            elif isinstance(value, Path):
+                value = str(value)
+            elif isinstance(value, tuple):
+                value = list(value)
+            shown[name] = value
+        return shown
+
+
+def load(environ: Mapping[str, str] | None = None, **overrides: Any) -> Settings:
+    """Settings of this process.
+
+    `overrides` win over everything (flags of the command line, tests). Raises `Invalid` for a variable that is
+    nearly one of ours: a limit that silently does not apply is worse than no start. Others are let be, because
+    Kubernetes gives every pod ``BANKHUB_PORT_…`` for a service called bankhub.
+    """
+    environ = os.environ if environ is None else environ
+    urls: dict[str, str] = {}
+    for name, value in environ.items():
+        if not name.startswith(_PREFIX):
+            continue
+        rest = name.removeprefix(_PREFIX).lower()
+        if rest.startswith("service_") and rest.endswith("_url") and rest != "service_url":
+            urls[rest.removeprefix("service_").removesuffix("_url")] = value.rstrip("/")
+        elif rest not in Settings.model_fields and rest not in _ELSEWHERE:
+            meant = difflib.get_close_matches(rest, Settings.model_fields, n=1, cutoff=0.85)
+            if meant:
+                raise Invalid(f"unknown setting {name}: {_PREFIX}{meant[0].upper()} is meant?")
+    if urls:
+        overrides.setdefault("service_urls", urls)
+    return Settings(**overrides)
+
+
+_ELSEWHERE = frozenset({"config_file", "failpoints", "test_database_url", "test_redis_url"})
+"""Variables with our prefix that are read by others: before settings exist, or by tests only."""

@@ -1,0 +1,78 @@
+"""Values that travel: ids, bytes, and the base class of results and parts of commands."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from collections.abc import Mapping
+from typing import Annotated, Final
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    SerializationInfo,
+    WithJsonSchema,
+)
+
+ID_MAX: Final = (1 << 63) - 1
+
+
+def _id_in(value: object) -> object:
+    """Decimal strings become integers; everything but a plain integer or plain decimal digits is refused."""
+    if isinstance(value, bool) or not isinstance(value, int | str):
+        raise ValueError("an id is an integer or a decimal string")
+    if isinstance(value, str):
+        if not re.fullmatch(r"0|[1-9][0-9]{0,18}", value):
+            raise ValueError("an id is an integer or a decimal string")
+        return int(value)
+    return value
+
+
+def _id_out(value: int, info: SerializationInfo) -> int | str:
+    return str(value) if info.mode == "json" or info.context is WIRE else value
+
+
+def _bytes_in(value: object) -> object:
+    if isinstance(value, str):
+        try:
+            return base64.b64decode(value, validate=True)
+        except (binascii.Error, ValueError) as error:
+            raise ValueError("bytes are base64 in JSON") from error
+    return value
+
+
+def _bytes_out(value: bytes, info: SerializationInfo) -> bytes | str:
+    return base64.b64encode(value).decode() if info.mode == "json" else value
+
+
+WIRE: Final[Mapping[str, str]] = {"ids": "text"}
+"""Serialisation context of msgpack that leaves us: ids as decimal strings like in JSON, bytes as bytes."""
+
+Id = Annotated[
+    int,
+    BeforeValidator(_id_in),
+    Field(ge=0, le=ID_MAX),
+    PlainSerializer(_id_out),
+    WithJsonSchema(
+        {"type": "string", "pattern": "^(0|[1-9][0-9]{0,18})$", "description": "63-bit id, decimal"}
+    ),
+]
+"""A 63-bit id: integer in Python, decimal string on every wire because JavaScript has no such integers."""
+
+Bytes = Annotated[
+    bytes,
+    BeforeValidator(_bytes_in),
+    PlainSerializer(_bytes_out),
+    WithJsonSchema({"type": "string", "contentEncoding": "base64"}),
+]
+"""Raw bytes: base64 in JSON, bin in msgpack."""
+
+
+class Value(BaseModel):
+    """A result, or a part of a command or result."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)

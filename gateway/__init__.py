@@ -1,0 +1,1 @@
+"""HTTP edge and unified authorization: identity, sessions, tokens, limits, OpenAPI, health and metrics."""
