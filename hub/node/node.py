@@ -1,0 +1,398 @@
+"""One hub node: what the connections of a worker share."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
+from typing import Any, Final
+
+import structlog
+from core.bus import Bus
+from core.clock import Clock
+from core.failpoints import failpoint
+from core.ids import Ids
+from core.rng import Rng
+from websockets.typing import Origin
+
+from core.actions import Principal
+from core.errors import TooManyRequests
+from hub.node.admission import REFUSALS, Admission
+from hub.node.cluster import BEAT_S, Cluster
+from hub.node.delivery import Delivery
+from hub.node.handlers import Handlers, error_to, sent_frame
+from hub.node.marks import SAVE_S, TELL_S, Marks
+from hub.node.pages import Pages
+from hub.node.ports import Gate, Inboxes, StreamPolicy
+from hub.node.presence import Presence
+from hub.node.recovery import Recovery
+from hub.node.rooms import Event, Room, entry_frame, event_of
+from hub.node.session import INBOX, Person, Session
+from hub.server.connection import Connection
+from hub.server.wheel import Wheel
+from hub.streams.store import Entry, StreamStore, Subscription
+from hub.streams.writer import GroupCommit, Outcome, Sent
+from hub.wire.close import Bye
+from hub.wire.frames import Op
+from hub.wire.limits import Limits
+
+log = structlog.get_logger(__name__)
+
+TICK_S: Final = 0.02  # of what only peers need: interest, presence, signals
+Call = Callable[[Principal, str, dict[str, Any], str | None, int], Awaitable[Any]]
+
+
+class Node:
+    """Holds the parts together; each part is a module beside this one."""
+
+    retry_base_ms = 250
+    retry_cap_ms = 20_000
+
+    def __init__(
+        self, *, name: str, store: StreamStore, bus: Bus, clock: Clock, rng: Rng, ids: Ids, gate: Gate,
+        policy: StreamPolicy, inboxes: Inboxes, call: Call, limits: Limits, origins: Sequence[str] | None = None,
+        connections_max: int = 19_000,
+    ) -> None:  # fmt: skip
+        self.name, self.store, self.bus = name, store, bus
+        self.clock, self.rng, self.ids = clock, rng, ids
+        self.gate, self.policy, self.inboxes, self.call = gate, policy, inboxes, call
+        self.limits = limits
+        self.origins: list[Origin | None] | None = None if origins is None else [*map(Origin, origins), None]
+        self.connections_max = connections_max
+        self.loop = asyncio.get_running_loop()
+        self.draining = False
+        self.rooms: dict[int, Room] = {}
+        self.slow: set[Connection] = set()
+        self._conns: set[Connection] = set()
+        self._persons: dict[tuple[int, int], Person] = {}
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._wheel = Wheel()
+        self.delivery = Delivery(self._membership, self.loop.call_soon)
+        self.dirty = self.delivery.dirty
+        self.writer = GroupCommit(
+            store, clock, ids, on_batch=self._committed,
+            amend_policy=lambda s, target, now_ms: policy.check_amend(s.change or "", s.value, target, s.sender_id, now_ms),
+        )  # fmt: skip
+        self.handlers = Handlers(self)
+        self.received = self.handlers.handle
+        self.admission = Admission(self)
+        self.pages = Pages(self)
+        self.marks = Marks(self)
+        self.presence = Presence(self)
+        self.cluster = Cluster(self)
+        self.recovery = Recovery(self)
+
+    # --- life -------------------------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Begins to work; the listener is opened by the caller."""
+        self.writer.start()
+        await self.cluster.start()
+        self.spawn(self.recovery.run(), "hub.recovery")
+        self.spawn(self._every(1.0, self._second), "hub.wheel")
+        self.spawn(self._every(TICK_S, self.cluster.tick), "hub.cluster_tick")
+        self.spawn(self._every(BEAT_S, self.cluster.beat), "hub.beat")
+        self.spawn(self._every(TELL_S, self.marks.tell), "hub.marks_tell")
+        self.spawn(self._every(SAVE_S, self.marks.save), "hub.marks_save")
+
+    async def drain(self, window_s: float) -> None:
+        """Tells every client when to come back, spread over the window, and waits until they are gone."""
+        self.draining = True
+        window_ms = int(window_s * 1000)
+        for conn in list(self._conns):
+            conn.bye(Bye.DRAINING, "this node restarts", self.rng.randint(0, max(1, window_ms)))
+        until_s = self.clock.monotonic_s() + 3.0
+        while self._conns and self.clock.monotonic_s() < until_s:
+            await asyncio.sleep(0.05)
+
+    async def stop(self) -> None:
+        """Commits what was accepted, writes marks, ends every task."""
+        await self.writer.stop()
+        await self.marks.save()
+        self.cluster.leave()
+        for conn in list(self._conns):
+            conn.transport.abort()
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def spawn(self, work: Coroutine[Any, Any, Any], name: str) -> asyncio.Task[Any]:
+        """A task that `stop` ends."""
+        task = self.loop.create_task(work, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    async def _every(self, period_s: float, do: Callable[[], Any]) -> None:
+        while True:
+            await asyncio.sleep(period_s)
+            try:
+                result = do()
+                if result is not None:
+                    await result
+            except Exception:
+                log.exception("hub.clockwork_failed", what=getattr(do, "__qualname__", str(do)))
+
+    def _second(self) -> None:
+        now_s = self.clock.monotonic_s()
+        self._wheel.turn(now_s)
+        for conn in list(self.slow):
+            queued = conn.queued_bytes
+            if queued < conn.stalled_size:
+                conn.stalled_size, conn.stalled_since_s = queued, now_s
+            elif now_s - conn.stalled_since_s >= self.limits.stall_s:
+                conn.bye(Bye.TOO_SLOW, "this client reads nothing")
+
+    # --- connections ------------------------------------------------------------------------------------------------
+
+    def opened(self, conn: Connection) -> bool:
+        """A socket was accepted; False when there is no place."""
+        if len(self._conns) >= self.connections_max:
+            return False
+        self._conns.add(conn)
+        self._wheel.add(conn, self.limits.hello_s)
+        return True
+
+    def closing(self, conn: Connection, grace_s: float) -> None:
+        """The connection says good-bye: no more deliveries, and a last look in `grace_s`."""
+        self.forget(conn)
+        self._wheel.move(conn, grace_s)
+
+    def closed(self, conn: Connection) -> None:
+        """The socket is gone."""
+        self.forget(conn)
+        self._wheel.remove(conn)
+        self._conns.discard(conn)
+
+    def forget(self, conn: Connection) -> None:
+        """Takes a connection out of everything that delivers."""
+        self.slow.discard(conn)
+        session, conn.session = conn.session, None
+        if session is None:
+            return
+        self.presence.unwatch(conn, session)
+        for stream_id in session.floors:
+            self._remove(conn, stream_id)
+        person = session.person
+        if person.conns.get(session.device) is conn:
+            del person.conns[session.device]
+            if not person.conns:
+                member = (person.enterprise_id, person.person_id)
+                self._persons.pop(member, None)
+                self.presence.set(self.name, member, False)
+                self.cluster.presence(member, False)
+
+    def person(self, principal: Principal) -> Person:
+        """The person of a principal, with their connections on this node."""
+        member = (principal.enterprise_id, principal.person_id)
+        person = self._persons.get(member)
+        if person is None:
+            person = self._persons[member] = Person(
+                principal.person_id,
+                principal.enterprise_id,
+                self.limits.sends_burst,
+                self.clock.monotonic_s(),
+            )
+        return person
+
+    def entered(self, conn: Connection, session: Session) -> None:
+        """A session begins."""
+        person = session.person
+        first = not person.conns
+        person.conns[session.device] = conn
+        if first:
+            member = (person.enterprise_id, person.person_id)
+            self.presence.set(self.name, member, True)
+            self.cluster.presence(member, True)
+        self.cluster.device(
+            person.enterprise_id, person.person_id, session.device, session.principal.session_id
+        )
+        self._wheel.move(conn, self.limits.ping_s)
+
+    def sessions(self) -> Iterator[Connection]:
+        """Connections that have a session."""
+        return iter([conn for person in self._persons.values() for conn in person.conns.values()])
+
+    def connections_of(self, enterprise_id: int, person_id: int) -> list[Connection]:
+        """A person's sessions on this node."""
+        person = self._persons.get((enterprise_id, person_id))
+        return [] if person is None else list(person.conns.values())
+
+    def check_session(self, conn: Connection, now_s: float) -> float:
+        """The wheel's look at a session: token still good, client still there."""
+        session = conn.session
+        if session is None:
+            return 1.0
+        if self.clock.now_ms() >= session.expires_ms:
+            conn.bye(Bye.BAD_TOKEN, "the access token has expired")
+            return 0
+        idle_s = now_s - conn.last_in_s
+        limits = self.limits
+        if idle_s < limits.ping_s - 0.5:
+            conn.pinged = False
+            return min(limits.ping_s - idle_s, 60.0)
+        if conn.pinged and idle_s >= limits.ping_s + limits.pong_s - 1.5:
+            conn.bye(Bye.NO_PONG, "no answer to ping")
+            return 0
+        if not conn.pinged:
+            conn.pinged = True
+            conn.push((Op.PING, 0, self.clock.now_ms()))
+        return limits.pong_s
+
+    def admit_frame(self, conn: Connection) -> bool:
+        """Takes one frame from the connection's bucket."""
+        limits = self.limits
+        now_s = conn.last_in_s
+        tokens = min(limits.frames_burst, conn.tokens + (now_s - conn.tokens_at_s) * limits.frames_per_s)
+        conn.tokens_at_s = now_s
+        if tokens >= 1.0:
+            conn.tokens = tokens - 1.0
+            if conn.refused and tokens > limits.frames_burst / 2:
+                conn.refused = 0
+            return True
+        conn.tokens = tokens
+        return False
+
+    def refuse(self, conn: Connection, frame_id: int) -> None:
+        """A frame over the limit; again and again, and the session ends."""
+        conn.refused += 1
+        if conn.refused > self.limits.refusals_before_bye:
+            conn.bye(
+                Bye.TOO_MANY_REQUESTS, "too many frames, again and again", self.rng.randint(1_000, 5_000)
+            )
+            return
+        error_to(conn, frame_id, self.too_many(max(1, int(1000 / self.limits.frames_per_s))))
+
+    @staticmethod
+    def too_many(wait_ms: int) -> TooManyRequests:
+        """The error for everything that comes too fast."""
+        return TooManyRequests(retry_ms=wait_ms)
+
+    # --- rooms ------------------------------------------------------------------------------------------------------
+
+    def room_of(self, sub: Subscription) -> Room:
+        """The room of a subscription, opened if this node does not follow it yet."""
+        room = self.rooms.get(sub.stream_id)
+        if room is None:
+            name = INBOX if sub.kind == INBOX else str(sub.stream_id)
+            room = self.rooms[sub.stream_id] = Room(
+                sub.stream_id, name, sub.enterprise_id, head=sub.head, epoch=sub.epoch,
+                members_version=sub.members_version, member_count=sub.member_count,
+            )  # fmt: skip
+            self.cluster.room_opened(sub.stream_id)
+            self.recovery.settle(room)
+        return room
+
+    def leave_room(self, conn: Connection, stream_id: int) -> None:
+        """A session no longer follows a stream."""
+        if conn.session is not None:
+            conn.session.floors.pop(stream_id, None)
+        self._remove(conn, stream_id)
+
+    def _remove(self, conn: Connection, stream_id: int) -> None:
+        room = self.rooms.get(stream_id)
+        if room is None:
+            return
+        room.remove(conn)
+        if conn.gaps:
+            conn.gaps.pop(room.name, None)
+        if not len(room):
+            del self.rooms[stream_id]
+            self.marks.forget(stream_id)
+            self.cluster.room_closed(stream_id)
+
+    def _membership(self, room: Room, event: Event) -> None:
+        """A membership entry takes effect at its place in the order: behind it, other people listen."""
+        membership = event.membership
+        assert membership is not None
+        room.members_version += 1
+        room.member_count += len(membership.added) - len(membership.removed)
+        for name in membership.removed:
+            for conn in self.connections_of(room.enterprise_id, int(name)):
+                self.leave_room(conn, room.stream_id)
+        for name in membership.added:
+            for conn in self.connections_of(room.enterprise_id, int(name)):
+                session = conn.session
+                if session is None or room.stream_id in session.floors:
+                    continue
+                session.floors[room.stream_id] = event.seq - 1
+                room.add(conn)
+                if not conn.text:
+                    conn.send(entry_frame(event.packed))
+                else:
+                    conn.push((Op.GAP, 0, room.name, event.seq, event.seq, "joined"))
+
+    # --- the way of a message ---------------------------------------------------------------------------------------
+
+    async def _committed(self, entries: list[Entry], outcomes: list[Outcome]) -> None:
+        """After the commit: answers, then deliveries, all in this tick's one write per connection."""
+        for submission, outcome in outcomes:
+            conn: Connection = submission.origin
+            if isinstance(outcome, Sent):
+                conn.push(sent_frame(submission.frame_id, outcome))
+                self.marks.sent(submission.stream_id, submission.sender_id, outcome.seq)
+            else:
+                error_to(conn, submission.frame_id, outcome)
+        await failpoint("hub.after_ack_before_fanout")
+        events = [event_of(entry, str(entry.stream_id)) for entry in entries]
+        accept = self.delivery.accept
+        for event in events:
+            room = self.rooms.get(event.stream_id)
+            if room is not None:
+                accept(room, event)
+                if room.early:
+                    self.recovery.hole(room)
+        if self.cluster.peers:
+            self.cluster.events(events)
+
+    def signal(self, stream_id: int, what: str, value: Any, user: int, origin: Connection) -> None:
+        """A signal to the stream's other sessions, here and elsewhere."""
+        self.signal_local(stream_id, what, value, user, origin)
+        self.cluster.signal(stream_id, what, value, user)
+
+    def signal_local(
+        self, stream_id: int, what: str, value: Any, user: int, origin: Connection | None
+    ) -> None:
+        """A signal to the sessions here."""
+        room = self.rooms.get(stream_id)
+        if room is None:
+            return
+        frame = (Op.SIGNAL, 0, room.name, what, value, str(user))
+        for conn in room.everyone():
+            if conn is not origin and not conn.slow:
+                conn.push(frame)
+
+    # --- ends of sessions -------------------------------------------------------------------------------------------
+
+    def end(self, conn: Connection, verdict: str) -> None:
+        """The gate no longer wants this session."""
+        conn.bye(REFUSALS.get(verdict, Bye.FORBIDDEN), f"not admitted any more: {verdict}")
+
+    def close_sessions(
+        self, enterprise_id: int, person_id: int, session_id: int, code: Bye, reason: str
+    ) -> None:
+        """Ends a person's sessions in an enterprise (0: in all), or one of them."""
+        for person in list(self._persons.values()):
+            if person.person_id == person_id and enterprise_id in (0, person.enterprise_id):
+                for conn in list(person.conns.values()):
+                    if conn.session is not None and session_id in (0, conn.session.principal.session_id):
+                        conn.bye(code, reason)
+
+    def replaced_elsewhere(self, enterprise_id: int, person_id: int, device: str) -> None:
+        """The device has said HELLO on another node."""
+        person = self._persons.get((enterprise_id, person_id))
+        conn = None if person is None else person.conns.get(device)
+        if conn is not None:
+            conn.bye(Bye.REPLACED, "this device has a newer connection")
+
+    async def open_inboxes(self, principals: Sequence[Principal]) -> None:
+        """Every member has an inbox from the first HELLO on."""
+        await self.inboxes.ensure([(p.enterprise_id, p.person_id) for p in principals])
+
+    def stats(self) -> dict[str, int]:
+        """Figures for /metrics."""
+        return {
+            "connections": len(self._conns), "sessions": sum(len(p.conns) for p in self._persons.values()),
+            "rooms": len(self.rooms), "slow": len(self.slow), "waiting": self.writer.waiting,
+            "delivered": self.delivery.delivered,
+        }  # fmt: skip

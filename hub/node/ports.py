@@ -1,0 +1,36 @@
+"""What the hub asks of the packages above it; the composition root hands the implementations in."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from core.actions import Principal
+from hub.streams.store import Entry
+
+
+class Gate(Protocol):
+    """Unified authorization as the hub needs it."""
+
+    def authenticate(self, token: str) -> Principal:
+        """Who the access token belongs to. No I/O. Raises `Unauthenticated`."""
+
+    async def admit(self, principals: Sequence[Principal]) -> list[str | None]:
+        """For each, None if the membership and the session are still good, else "left", "revoked" or "forbidden"."""
+
+
+class StreamPolicy(Protocol):
+    """What may be said in a conversation. No I/O; both raise a `BankhubError` for a refusal."""
+
+    def check_send(self, kind: str, body: Any) -> None:
+        """Whether a client may send this."""
+
+    def check_amend(self, change: str, value: Any, target: Entry, sender_id: int, now_ms: int) -> None:
+        """Whether `sender_id` may recall, edit, react to or pin `target`."""
+
+
+class Inboxes(Protocol):
+    """Opens inbox streams."""
+
+    async def ensure(self, members: Sequence[tuple[int, int]]) -> None:
+        """Every (enterprise, person) has an inbox afterwards."""

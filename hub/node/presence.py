@@ -1,0 +1,83 @@
+"""Who is online, over all nodes, and which sessions want to know. Declared loss: presence is never stored."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from hub.node.session import Session
+from hub.wire.frames import Op
+
+if TYPE_CHECKING:
+    from hub.node.node import Node
+    from hub.server.connection import Connection
+
+Member = tuple[int, int]  # (enterprise, person)
+
+
+class Presence:
+    """Presence of the members of all enterprises; asked for within one's own enterprise only."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self._nodes: dict[Member, set[str]] = {}
+        self._watchers: dict[Member, set[Connection]] = {}
+
+    def online(self, member: Member) -> bool:
+        """Whether the member has a session on any node."""
+        return member in self._nodes
+
+    def local(self, node: str) -> list[Member]:
+        """Members online on a node."""
+        return [member for member, nodes in self._nodes.items() if node in nodes]
+
+    def set(self, node: str, member: Member, online: bool) -> None:
+        """A member has (no longer) a session on a node."""
+        nodes = self._nodes.get(member)
+        if online:
+            if nodes is None:
+                self._nodes[member] = {node}
+                self._tell(member, True)
+            else:
+                nodes.add(node)
+        elif nodes is not None and node in nodes:
+            nodes.discard(node)
+            if not nodes:
+                del self._nodes[member]
+                self._tell(member, False)
+
+    def replace(self, node: str, members: set[Member]) -> None:
+        """All that a node has online; empty when the node is gone."""
+        for member in self.local(node):
+            if member not in members:
+                self.set(node, member, False)
+        for member in members:
+            self.set(node, member, True)
+
+    def watch(self, conn: Connection, session: Session, users: list[int]) -> list[tuple[int, bool]]:
+        """Replaces what a session watches; returns the present state."""
+        self.unwatch(conn, session)
+        enterprise = session.principal.enterprise_id
+        session.watching = frozenset(users)
+        for user in session.watching:
+            self._watchers.setdefault((enterprise, user), set()).add(conn)
+        return [(user, (enterprise, user) in self._nodes) for user in users]
+
+    def unwatch(self, conn: Connection, session: Session) -> None:
+        """The session ends or watches others."""
+        for user in session.watching or ():
+            member = (session.principal.enterprise_id, user)
+            watchers = self._watchers.get(member)
+            if watchers is not None:
+                watchers.discard(conn)
+                if not watchers:
+                    del self._watchers[member]
+        session.watching = None
+
+    def _tell(self, member: Member, online: bool) -> None:
+        watchers = self._watchers.get(member)
+        if not watchers:
+            return
+        value = {"user": str(member[1]), "online": online, "time_ms": self._node.clock.now_ms()}
+        for conn in watchers:
+            if not conn.slow:
+                conn.push((Op.SIGNAL, 0, None, "presence", value))

@@ -1,0 +1,89 @@
+"""The hub as a service: a node behind a listening socket."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import socket
+from typing import Any
+
+import structlog
+
+from core.actions import Principal, actions_in
+from core.runtime import Runtime
+from core.service import Service
+from hub import sessions
+from hub.inboxes import SqlInboxes
+from hub.node.node import Node
+from hub.node.ports import Gate, StreamPolicy
+from hub.server.connection import Connection
+from hub.streams.store import StreamStore
+from hub.wire.limits import Limits
+
+log = structlog.get_logger(__name__)
+
+SEND_BUFFER_BYTES = 128 * 1024  # the kernel's share of a slow reader; it would grow to 4 MiB by itself
+
+
+class HubService(Service):
+    """One worker's hub. `gate` and `policy` come from the packages above by the composition root."""
+
+    name = "hub"
+    actions = actions_in(sessions)
+
+    def __init__(self, gate: Gate, policy: StreamPolicy, *, listen: bool = True) -> None:
+        self._gate, self._policy, self._listen = gate, policy, listen
+        self._server: asyncio.AbstractServer | None = None
+        self.node: Node | None = None
+
+    async def start(self, runtime: Runtime) -> None:
+        """Opens the node, then the door."""
+        settings = runtime.settings
+
+        async def call(
+            principal: Principal, action: str, params: dict[str, Any], key: str | None, deadline_ms: int
+        ) -> Any:
+            return await runtime.calls.call_by_name(
+                action, params, principal=principal, key=key, deadline_s=deadline_ms / 1000
+            )
+
+        self.node = Node(
+            name=runtime.node, store=StreamStore(runtime.db), bus=runtime.bus, clock=runtime.clock, rng=runtime.rng,
+            ids=runtime.ids, gate=self._gate, policy=self._policy,
+            inboxes=SqlInboxes(runtime.db, runtime.clock, runtime.ids), call=call, limits=Limits(),
+            origins=settings.gateway_origins or None,
+        )  # fmt: skip
+        await self.node.start()
+        if self._listen:
+            sock = listening_socket(settings.hub_host, settings.hub_port)
+            self._server = await self.node.loop.create_server(lambda: Connection(self.node), sock=sock)  # type: ignore[arg-type]
+            log.info("hub.listening", port=sock.getsockname()[1])
+        gc.collect()
+        gc.freeze()  # what was imported and wired up lives for ever: keep it out of every later collection
+
+    async def stop(self) -> None:
+        """Closes the door, tells the clients when to come back, commits what was accepted."""
+        if self._server is not None:
+            self._server.close()
+        if self.node is not None:
+            await self.node.drain(5.0)
+            await self.node.stop()
+            self.node = None
+
+
+def listening_socket(host: str, port: int) -> socket.socket:
+    """A TCP socket that several workers may listen on (SO_REUSEPORT). Raises `OSError`."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        sock.bind((host, port))
+        sock.listen(4096)
+        sock.setblocking(False)
+    except OSError:
+        sock.close()
+        raise
+    return sock

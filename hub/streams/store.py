@@ -1,0 +1,347 @@
+"""SQL of streams, entries and subscriptions. Nothing else touches these tables.
+
+`StreamStore` is what the hub's nodes see of the database; the simulation puts a double in its place that one contract
+suite holds against this one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager
+from typing import Protocol
+
+from core.db import Database, Transaction, sql
+from msgspec import Struct
+
+from hub.streams.rules import EMPTY_DIGEST
+
+STREAM_ONLY = "a stream belongs to one enterprise; the caller was checked against its subscriptions"
+
+
+class StreamHead(Struct, frozen=True):
+    """A stream as its row says, locked or not."""
+
+    stream_id: int
+    enterprise_id: int
+    kind: str
+    epoch: int
+    head: int
+    digest: bytes
+    members_version: int
+    member_count: int
+
+
+class Entry(Struct, frozen=True):
+    """One committed entry; `body` and `options` are canonical msgpack, `body` None once removed."""
+
+    stream_id: int
+    seq: int
+    entry_id: int
+    sender_id: int
+    kind: str
+    time_ms: int
+    body: bytes | None
+    options: bytes | None
+    content: bytes
+    digest: bytes
+    enterprise_id: int
+    key: str
+
+
+class Subscription(Struct):
+    """What one person may see of one stream, and how far they have come."""
+
+    stream_id: int
+    person_id: int
+    enterprise_id: int
+    kind: str
+    epoch: int
+    head: int
+    members_version: int
+    member_count: int
+    floor: int
+    delivered: int
+    read: int
+    sent: int
+
+
+class Mark(Struct):
+    """Watermarks to be written; 0 leaves what is there."""
+
+    stream_id: int
+    person_id: int
+    delivered: int = 0
+    delivered_ms: int = 0
+    read: int = 0
+    read_ms: int = 0
+    sent: int = 0
+
+
+class CommitTx(Protocol):
+    """One group commit. Streams are locked in id order before anything is decided."""
+
+    async def lock(self, stream_ids: Sequence[int]) -> dict[int, StreamHead]: ...
+    async def members(self, stream_id: int, person_ids: Sequence[int]) -> set[int]: ...
+    async def by_keys(self, keys: Sequence[tuple[int, str]]) -> dict[tuple[int, str], Entry]: ...
+    async def entry(self, stream_id: int, seq: int) -> Entry | None: ...
+    async def append(self, entries: Sequence[Entry]) -> None: ...
+    async def advance(self, heads: Iterable[tuple[int, int, bytes]]) -> None: ...
+    async def erase(self, targets: Sequence[tuple[int, int]]) -> None: ...
+
+
+_HEAD = "stream_id, enterprise_id, kind, epoch, head, digest, members_version, member_count"
+_ENTRY = "stream_id, seq, entry_id, sender_id, kind, time_ms, body, options, content_digest, digest, enterprise_id, dedupe_key"
+_SUBSCRIPTION = (
+    "s.stream_id, s.person_id, s.enterprise_id, t.kind, t.epoch, t.head, t.members_version, t.member_count, "
+    "s.floor_seq, s.delivered_seq, s.read_seq, s.sent_seq"
+)
+
+LOCK = sql(
+    f"SELECT {_HEAD} FROM hub_streams WHERE stream_id IN ($*) ORDER BY stream_id FOR UPDATE",
+    exempt=STREAM_ONLY,
+)
+HEADS = sql("SELECT stream_id, head FROM hub_streams WHERE stream_id IN ($*)", exempt=STREAM_ONLY)
+STREAM = sql(f"SELECT {_HEAD} FROM hub_streams WHERE stream_id = $1", exempt=STREAM_ONLY)
+MEMBERS_OF = sql(
+    "SELECT person_id FROM hub_subscriptions WHERE stream_id = $1 AND active = 1 AND person_id IN ($*)",
+    exempt=STREAM_ONLY,
+)
+BY_KEYS = sql(
+    f"SELECT {_ENTRY} FROM hub_entries WHERE sender_id = $1 AND dedupe_key IN ($*)",
+    exempt="a key is unique per sender over all streams; the writer compares what was said before it answers",
+)
+ENTRY_AT = sql(f"SELECT {_ENTRY} FROM hub_entries WHERE stream_id = $1 AND seq = $2", exempt=STREAM_ONLY)
+ENTRIES = sql(
+    f"SELECT {_ENTRY} FROM hub_entries WHERE stream_id = $1 AND seq > $2 ORDER BY seq LIMIT $3",
+    exempt=STREAM_ONLY,
+)
+ADVANCE = sql("UPDATE hub_streams SET head = $2, digest = $3 WHERE stream_id = $1", exempt=STREAM_ONLY)
+ERASE = sql(
+    "UPDATE hub_entries SET body = NULL, options = NULL WHERE stream_id = $1 AND seq = $2", exempt=STREAM_ONLY
+)
+SUBSCRIPTIONS = sql(
+    f"SELECT {_SUBSCRIPTION} FROM hub_subscriptions s JOIN hub_streams t ON t.stream_id = s.stream_id "
+    "WHERE s.active = 1 AND s.person_id IN ($*) ORDER BY s.person_id, s.stream_id",
+    exempt="one query for sessions of several enterprises; each session keeps its own enterprise's rows only",
+)
+CHANGED = sql(
+    f"SELECT {_SUBSCRIPTION}, s.active FROM hub_subscriptions s JOIN hub_streams t ON t.stream_id = s.stream_id "
+    "WHERE s.changed_ms >= $1 ORDER BY s.stream_id, s.person_id",
+    exempt="a node looks at every enterprise's changes; each session takes its own only",
+)
+MARK = sql(
+    "UPDATE hub_subscriptions SET delivered_seq = GREATEST(delivered_seq, $3), "
+    "delivered_ms = CASE WHEN $3 > delivered_seq THEN $4 ELSE delivered_ms END, "
+    "read_seq = GREATEST(read_seq, $5), read_ms = CASE WHEN $5 > read_seq THEN $6 ELSE read_ms END, "
+    "sent_seq = GREATEST(sent_seq, $7) WHERE stream_id = $1 AND person_id = $2",
+    exempt=STREAM_ONLY,
+)
+MARKS_OF = sql(
+    "SELECT person_id, delivered_seq, delivered_ms, read_seq, read_ms FROM hub_subscriptions "
+    "WHERE stream_id = $1 AND enterprise_id = $2 AND active = 1 ORDER BY person_id"
+)
+INSERT_STREAM = sql(
+    f"INSERT INTO hub_streams ({_HEAD}) VALUES ($1, $2, $3, $4, 0, $5, 1, 0)",
+)
+SUBSCRIBED = sql(
+    "SELECT person_id, active FROM hub_subscriptions WHERE stream_id = $1 AND person_id IN ($*)",
+    exempt=STREAM_ONLY,
+)
+REJOIN = sql(
+    "UPDATE hub_subscriptions SET active = 1, floor_seq = $3, changed_ms = $4, delivered_seq = $3, read_seq = $3 "
+    "WHERE stream_id = $1 AND person_id = $2",
+    exempt=STREAM_ONLY,
+)
+LEAVE = sql(
+    "UPDATE hub_subscriptions SET active = 0, changed_ms = $3 WHERE stream_id = $1 AND person_id = $2 AND active = 1",
+    exempt=STREAM_ONLY,
+)
+MEMBERSHIP_CHANGED = sql(
+    "UPDATE hub_streams SET members_version = members_version + 1, member_count = member_count + $2 WHERE stream_id = $1",
+    exempt=STREAM_ONLY,
+)
+STREAMS_OF = sql(
+    "SELECT stream_id FROM hub_subscriptions WHERE person_id = $1 AND enterprise_id = $2 AND active = 1 ORDER BY stream_id"
+)
+INBOX_OF = sql("SELECT stream_id FROM hub_inboxes WHERE person_id = $1 AND enterprise_id = $2")
+INBOXES_OF = sql(
+    "SELECT enterprise_id, person_id FROM hub_inboxes WHERE person_id IN ($*)",
+    exempt="one query for members of several enterprises; the answer is compared with the pairs asked for",
+)
+
+_SUBSCRIPTION_COLUMNS = (
+    "stream_id", "person_id", "enterprise_id", "active", "floor_seq", "changed_ms", "delivered_seq", "read_seq", "sent_seq",
+)  # fmt: skip
+_ENTRY_COLUMNS = tuple(name.strip() for name in _ENTRY.split(","))
+
+
+class SqlCommitTx:
+    """`CommitTx` on the database."""
+
+    def __init__(self, tx: Transaction) -> None:
+        self._tx = tx
+
+    async def lock(self, stream_ids: Sequence[int]) -> dict[int, StreamHead]:
+        """Locks the streams in id order (two nodes never deadlock) and returns those that exist."""
+        rows = await self._tx.fetch_in(LOCK, sorted(stream_ids))
+        return {row[0]: StreamHead(*row) for row in rows}
+
+    async def members(self, stream_id: int, person_ids: Sequence[int]) -> set[int]:
+        """Which of these persons are subscribed now."""
+        return {row[0] for row in await self._tx.fetch_in(MEMBERS_OF, person_ids, stream_id)}
+
+    async def by_keys(self, keys: Sequence[tuple[int, str]]) -> dict[tuple[int, str], Entry]:
+        """Entries that these (sender, key) pairs made earlier."""
+        of_sender: dict[int, list[str]] = {}
+        for sender, key in keys:
+            of_sender.setdefault(sender, []).append(key)
+        found: dict[tuple[int, str], Entry] = {}
+        for sender, names in of_sender.items():
+            for row in await self._tx.fetch_in(BY_KEYS, names, sender):
+                entry = Entry(*row)
+                found[sender, entry.key] = entry
+        return found
+
+    async def entry(self, stream_id: int, seq: int) -> Entry | None:
+        """One entry, for AMEND."""
+        row = await self._tx.fetchrow(ENTRY_AT, stream_id, seq)
+        return None if row is None else Entry(*row)
+
+    async def append(self, entries: Sequence[Entry]) -> None:
+        """Inserts entries. Raises `UniqueViolation` when a key was used before."""
+        await self._tx.insert_many(
+            "hub_entries",
+            _ENTRY_COLUMNS,
+            [
+                (e.stream_id, e.seq, e.entry_id, e.sender_id, e.kind, e.time_ms, e.body, e.options, e.content, e.digest,
+                 e.enterprise_id, e.key)
+                for e in entries
+            ],
+        )  # fmt: skip
+
+    async def advance(self, heads: Iterable[tuple[int, int, bytes]]) -> None:
+        """Moves heads: (stream, seq, digest)."""
+        await self._tx.executemany(ADVANCE, list(heads))
+
+    async def erase(self, targets: Sequence[tuple[int, int]]) -> None:
+        """Removes bodies (recall); digests stay."""
+        await self._tx.executemany(ERASE, list(targets))
+
+
+class StreamStore:
+    """What a node reads and writes of streams."""
+
+    def __init__(self, db: Database) -> None:
+        self._db = db
+
+    @asynccontextmanager
+    async def commit(self) -> AsyncIterator[CommitTx]:
+        """One transaction; leaving the block commits."""
+        async with self._db.transaction() as tx:
+            yield SqlCommitTx(tx)
+
+    async def heads(self, stream_ids: Sequence[int]) -> dict[int, int]:
+        """Heads of these streams."""
+        return {row[0]: row[1] for row in await self._db.fetch_in(HEADS, stream_ids)}
+
+    async def entries(self, stream_id: int, after: int, limit: int) -> list[Entry]:
+        """Entries after a seq, in order."""
+        return [Entry(*row) for row in await self._db.fetch(ENTRIES, stream_id, after, limit)]
+
+    async def stream(self, stream_id: int) -> StreamHead | None:
+        """One stream's row."""
+        row = await self._db.fetchrow(STREAM, stream_id)
+        return None if row is None else StreamHead(*row)
+
+    async def subscriptions(self, person_ids: Sequence[int]) -> list[Subscription]:
+        """Active subscriptions of these persons in all their enterprises, by person and stream."""
+        return [Subscription(*row) for row in await self._db.fetch_in(SUBSCRIPTIONS, person_ids)]
+
+    async def changed_since(self, time_ms: int) -> list[tuple[Subscription, bool]]:
+        """Subscriptions whose membership changed at or after a time, each with whether it is active."""
+        rows = await self._db.fetch(CHANGED, time_ms)
+        return [(Subscription(*row[:-1]), row[-1] == 1) for row in (tuple(r) for r in rows)]
+
+    async def save_marks(self, marks: Sequence[Mark]) -> None:
+        """Moves watermarks forward, never back."""
+        async with self._db.transaction() as tx:
+            await tx.executemany(
+                MARK,
+                [
+                    (m.stream_id, m.person_id, m.delivered, m.delivered_ms, m.read, m.read_ms, m.sent)
+                    for m in sorted(marks, key=lambda m: (m.stream_id, m.person_id))
+                ],
+            )
+
+    async def marks_of(
+        self, stream_id: int, enterprise_id: int
+    ) -> list[tuple[int, int, int | None, int, int | None]]:
+        """(person, delivered, delivered_ms, read, read_ms) of all members."""
+        return [tuple(row) for row in await self._db.fetch(MARKS_OF, stream_id, enterprise_id)]  # type: ignore[misc]
+
+
+async def insert_stream(tx: Transaction, stream_id: int, enterprise_id: int, kind: str, epoch: int) -> None:
+    """A new, empty stream."""
+    await tx.execute(INSERT_STREAM, stream_id, enterprise_id, kind, epoch, EMPTY_DIGEST)
+
+
+async def change_members(
+    tx: Transaction,
+    head: StreamHead,
+    *,
+    added: Sequence[int],
+    removed: Sequence[int],
+    floor: int,
+    now_ms: int,
+) -> tuple[list[int], list[int]]:
+    """Subscribes and unsubscribes persons of a stream that the caller has locked; returns who really changed."""
+    known = (
+        {row[0]: row[1] == 1 for row in await tx.fetch_in(SUBSCRIBED, list(added), head.stream_id)}
+        if added
+        else {}
+    )
+    joined = [p for p in dict.fromkeys(added) if not known.get(p, False)]
+    fresh = [p for p in joined if p not in known]
+    for person in joined:
+        if person in known:
+            await tx.execute(REJOIN, head.stream_id, person, floor, now_ms)
+    if fresh:
+        await tx.insert_many(
+            "hub_subscriptions",
+            _SUBSCRIPTION_COLUMNS,
+            [(head.stream_id, p, head.enterprise_id, 1, floor, now_ms, floor, floor, 0) for p in fresh],
+        )
+    left = [p for p in dict.fromkeys(removed) if await tx.execute(LEAVE, head.stream_id, p, now_ms) == 1]
+    if joined or left:
+        await tx.execute(MEMBERSHIP_CHANGED, head.stream_id, len(joined) - len(left))
+    return joined, left
+
+
+async def streams_of(tx: Transaction, person_id: int, enterprise_id: int) -> list[int]:
+    """Streams that a person is subscribed to in one enterprise."""
+    return [row[0] for row in await tx.fetch(STREAMS_OF, person_id, enterprise_id)]
+
+
+async def insert_inboxes(tx: Transaction, inboxes: Sequence[tuple[int, int, int]], now_ms: int) -> None:
+    """Inbox streams, each with its one subscriber: (stream, enterprise, person). Raises `UniqueViolation`."""
+    await tx.insert_many("hub_inboxes", ("stream_id", "enterprise_id", "person_id"), inboxes)
+    await tx.insert_many(
+        "hub_streams",
+        tuple(name.strip() for name in _HEAD.split(",")),
+        [(stream, enterprise, "inbox", now_ms, 0, EMPTY_DIGEST, 1, 1) for stream, enterprise, _ in inboxes],
+    )
+    await tx.insert_many(
+        "hub_subscriptions",
+        _SUBSCRIPTION_COLUMNS,
+        [(stream, person, enterprise, 1, 0, now_ms, 0, 0, 0) for stream, enterprise, person in inboxes],
+    )
+
+
+async def with_inbox(db: Database, person_ids: Sequence[int]) -> set[tuple[int, int]]:
+    """(enterprise, person) pairs of these persons that have an inbox."""
+    return {(row[0], row[1]) for row in await db.fetch_in(INBOXES_OF, person_ids)}
+
+
+async def inbox_of(tx: Transaction, person_id: int, enterprise_id: int) -> int | None:
+    """The inbox stream of a membership, None before it is opened."""
+    return await tx.fetchval(INBOX_OF, person_id, enterprise_id)  # type: ignore[no-any-return]
