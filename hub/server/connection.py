@@ -13,10 +13,10 @@ from __future__ import annotations
 
 import asyncio
 from enum import IntEnum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from websockets.exceptions import InvalidHandshake
-from websockets.frames import OP_BINARY, OP_CLOSE, OP_CONT, OP_PING, OP_TEXT
+from websockets.frames import Opcode
 from websockets.http11 import Request, Response
 from websockets.protocol import OPEN
 from websockets.server import ServerProtocol
@@ -66,16 +66,16 @@ class Connection(asyncio.Protocol):
         self.fragments: list[bytes] | None = None
         self.pinged = False
         self.refused = 0
+        self.wheel_slot = 0
 
     # --- asyncio.Protocol ---------------------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.WriteTransport)
         node = self.node
-        self.transport = transport
-        self.write = transport.write
+        self.transport = socket = cast(asyncio.WriteTransport, transport)  # uvloop's is no subclass
+        self.write = socket.write
         hard = node.limits
-        transport.set_write_buffer_limits(high=hard.soft_queue_bytes, low=hard.soft_queue_bytes // 4)
+        socket.set_write_buffer_limits(high=hard.soft_queue_bytes, low=hard.soft_queue_bytes // 4)
         self.opened_s = self.last_in_s = self.tokens_at_s = node.clock.monotonic_s()
         self.tokens = hard.frames_burst
         self.parser = ServerProtocol(
@@ -85,7 +85,7 @@ class Connection(asyncio.Protocol):
             max_size=limits.MESSAGE_BYTES,
         )
         if not node.opened(self):
-            transport.abort()
+            socket.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.state = State.CLOSING
@@ -171,9 +171,9 @@ class Connection(asyncio.Protocol):
         if self.state is State.CLOSING or parser.close_sent is not None:
             return
         opcode = frame.opcode
-        if opcode in (OP_TEXT, OP_BINARY) and (opcode is OP_TEXT) is not self.text:
+        if opcode in (Opcode.TEXT, Opcode.BINARY) and (opcode is Opcode.TEXT) is not self.text:
             self._fail(parser, 1003, "this subprotocol has other messages")
-        elif opcode in (OP_TEXT, OP_BINARY, OP_CONT):
+        elif opcode in (Opcode.TEXT, Opcode.BINARY, Opcode.CONT):
             parts = self.fragments or []
             parts.append(frame.data)
             if len(parts) > limits.FRAGMENTS_PER_MESSAGE:
@@ -183,9 +183,9 @@ class Connection(asyncio.Protocol):
             else:
                 self.fragments = None
                 self._message(b"".join(parts))
-        elif opcode is OP_PING and not self.node.admit_frame(self):
+        elif opcode is Opcode.PING and not self.node.admit_frame(self):
             self.node.refuse(self, 0)
-        elif opcode is OP_CLOSE:
+        elif opcode is Opcode.CLOSE:
             self.fragments = None
 
     def _fail(self, parser: ServerProtocol, code: int, reason: str) -> None:
