@@ -38,7 +38,6 @@ class Effects:
 
     events: list[Event] = field(default_factory=list)
     hooks: list[Hook] = field(default_factory=list)
-    audit: dict[str, object] = field(default_factory=dict)
     calls: int = 0  # nested calls so far: numbers their idempotency keys
     doomed: bool = False  # a nested write failed half-way: nothing of this may be committed
 
@@ -52,6 +51,7 @@ class Context:
         "effects",
         "invocation",
         "key",
+        "noted",
         "principal",
         "runtime",
         "service",
@@ -86,6 +86,7 @@ class Context:
         self.key = key
         self.transaction = transaction
         self.effects = effects if effects is not None else Effects()
+        self.noted: dict[str, object] = {}  # for the audit row
 
     @property
     def tx(self) -> Transaction:
@@ -145,7 +146,7 @@ class Context:
 
     def audit(self, **fields: object) -> None:
         """Add ids and digests to the audit record: `object`, `before`, `after`, … Never contents."""
-        self.effects.audit.update(fields)
+        self.noted.update(fields)
 
     async def transact(self, step: Callable[..., Awaitable[R]], *args: Any) -> R:
         """Run `step(ctx, *args)` in a transaction of its own: for actions declared with ``transaction=False``.

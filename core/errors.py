@@ -38,6 +38,7 @@ class BankhubError(Exception):
         self.message = message or (inspect.getdoc(type(self)) or type(self).__name__).splitlines()[0]
         self.detail = detail
         self.retry_ms = retry_ms
+        self.replayed = False  # the stored refusal of an earlier request with the same idempotency key
         super().__init__(self.message)
 
 

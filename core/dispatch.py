@@ -1,0 +1,452 @@
+"""Runs actions and event handlers: the one way from every edge to every handler.
+
+For each invocation: rate limit, permission, validation, deadline, then one transaction with the handler's writes, the
+nested calls that joined it, the outbox rows, the audit row and the idempotency row; then the after-commit hooks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import structlog
+from pydantic import ValidationError
+
+from core import audit, idempotency, outbox
+from core.actions import (
+    AUTHENTICATED,
+    INTERNAL,
+    PUBLIC,
+    Access,
+    Action,
+    Command,
+    Context,
+    Event,
+    EventHandler,
+    Principal,
+    Rate,
+    service_principal,
+)
+from core.context import Effects, Source
+from core.db import UniqueViolation
+from core.errors import (
+    BankhubError,
+    Conflict,
+    DeadlineExceeded,
+    Forbidden,
+    Internal,
+    Invalid,
+    NotFound,
+    TooManyRequests,
+    Unauthenticated,
+    Unavailable,
+)
+from core.limits import Buckets
+from core.telemetry import Trace, counter, histogram, span
+
+if TYPE_CHECKING:
+    from core.db import Transaction
+    from core.runtime import Runtime
+    from core.service import Service
+
+log = structlog.get_logger(__name__)
+
+R = TypeVar("R")
+E = TypeVar("E", bound=Event)
+
+_CALLS = counter("bankhub_actions_total", "Invocations of actions by outcome", ("action", "edge", "code"))
+_SECONDS = histogram("bankhub_action_seconds", "From admission to answer, commit included", ("action",))
+_REFUSALS = Rate(
+    burst=20, per_s=0.5
+)  # audit rows of refused access: enough to see it, too few to fill a disk
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """Everything about a call but the command."""
+
+    principal: Principal | None
+    deadline: float  # by clock.monotonic_s()
+    trace: Trace
+    source: Source
+    key: str | None = None
+    internal: bool = False  # it comes from one of our services
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """An answer, and whether it is one that was given before under the same key."""
+
+    result: Any
+    replayed: bool = False
+    refusal: BankhubError | None = None  # the answer given before was this one
+
+
+class _Raced(Exception):
+    """Another transaction took the idempotency key first: look at what it stored."""
+
+
+class Dispatcher:
+    """The services of this process behind one door."""
+
+    def __init__(self, runtime: Runtime, services: Mapping[str, Service]) -> None:
+        self.runtime = runtime
+        self._services = services
+        self._buckets = Buckets(runtime.clock, runtime.settings.rate_buckets)
+        self._running: dict[tuple[int, int, str, str], asyncio.Future[None]] = {}
+
+    # --- from outside ---------------------------------------------------------------------------------------------
+
+    async def run(self, name: str, given: Command[Any] | Mapping[str, Any], call: Call) -> Outcome:
+        """Run the action `name` with a command or its plain fields. Raises errors of `core.errors` only."""
+        action = self.runtime.registry.get(name)
+        clock, began_s, code = self.runtime.clock, self.runtime.clock.monotonic_s(), "internal"
+        session_id = call.principal.session_id if call.principal else None
+        with span(name, call.trace, self.runtime.rng, edge=call.source.edge) as trace:
+            bound = structlog.contextvars.bind_contextvars(action=name, session_id=session_id)
+            try:
+                outcome = await self._within_deadline(action, given, call, trace)
+                code = "ok"
+                return outcome
+            except BankhubError as error:
+                code = error.code
+                if isinstance(error, Internal | Unavailable):
+                    log.error("action.failed", exc_info=error)
+                raise
+            except Exception as error:
+                log.exception("action.failed")
+                raise Internal from error
+            finally:
+                _CALLS.labels(name, call.source.edge, code).inc()
+                _SECONDS.labels(name).observe(clock.monotonic_s() - began_s)
+                structlog.contextvars.reset_contextvars(**bound)
+
+    async def _within_deadline(
+        self, action: Action[Any, Any], given: Command[Any] | Mapping[str, Any], call: Call, trace: Trace
+    ) -> Outcome:
+        ctx = self._context(action, call, trace)
+        limit: asyncio.Timeout | None = None
+        try:
+            async with asyncio.timeout(ctx.remaining_s()) as limit:
+                await self._admit(action, call, ctx)
+                command = given if isinstance(given, Command) else parse(action, given)
+                return await self._execute(action, command, ctx)
+        except TimeoutError as error:
+            if limit is not None and limit.expired():
+                raise DeadlineExceeded from error
+            raise Unavailable from error
+
+    # --- admission ------------------------------------------------------------------------------------------------
+
+    async def _admit(self, action: Action[Any, Any], call: Call, ctx: Context) -> None:
+        who = call.principal
+        caller: object = (who.person_id, who.device) if who and who.is_service else who and who.person_id
+        caller = caller or call.source.address
+        if action.limit is not None:
+            self._buckets.take((action.name, caller), action.limit)
+        try:
+            permit(action, who, internal=call.internal)
+        except BankhubError as refusal:
+            if action.audited and who is not None:
+                try:
+                    self._buckets.take(("refusals", caller), _REFUSALS)
+                except TooManyRequests:
+                    raise refusal from None
+                await self.runtime.db.run(audit.record, ctx, action, None, refusal.code)
+            raise
+
+    # --- execution ------------------------------------------------------------------------------------------------
+
+    async def _execute(self, action: Action[Any, Any], command: Command[Any], ctx: Context) -> Outcome:
+        request = command.model_dump()
+        slot = self._slot(action, request, ctx)
+        if slot is None:
+            return await self._once(action, command, request, None, ctx)
+        while (running := self._running.get(slot.place)) is not None:
+            await asyncio.shield(running)  # the same key in this process: wait without holding a connection
+        done = self._running[slot.place] = asyncio.get_running_loop().create_future()
+        try:
+            for _ in range(3):
+                try:
+                    return await self._once(action, command, request, slot, ctx)
+                except _Raced:
+                    continue
+            raise Conflict("a request with this idempotency key is in progress", retry_ms=200)
+        finally:
+            del self._running[slot.place]
+            done.set_result(None)
+
+    def _slot(self, action: Action[Any, Any], request: object, ctx: Context) -> idempotency.Slot | None:
+        if not action.idempotent or ctx.key is None or ctx.principal is None:
+            return None
+        if not 1 <= len(ctx.key) <= idempotency.KEY_CHARACTERS:
+            raise Invalid(f"an idempotency key has 1 to {idempotency.KEY_CHARACTERS} characters")
+        who = ctx.principal
+        return idempotency.Slot(
+            who.enterprise_id,
+            who.person_id,
+            action.name,
+            ctx.key,
+            idempotency.request_digest(action.name, request),
+        )
+
+    async def _once(
+        self,
+        action: Action[Any, Any],
+        command: Command[Any],
+        request: object,
+        slot: idempotency.Slot | None,
+        ctx: Context,
+    ) -> Outcome:
+        try:
+            if not action.transaction:
+                return Outcome(await self._bare(action, command, request, ctx))
+            outcome = await self.runtime.db.run(self._attempt, action, command, request, slot, ctx)
+        except UniqueViolation as error:
+            raise Conflict("another request did the same at this moment") from error
+        except BankhubError as refusal:
+            await self._remember_refusal(action, request, slot, ctx, refusal)
+            raise
+        await self._after_commit(ctx)
+        if outcome.refusal is not None:
+            outcome.refusal.replayed = True
+            raise outcome.refusal
+        return outcome
+
+    async def _attempt(
+        self,
+        tx: Transaction,
+        action: Action[Any, Any],
+        command: Command[Any],
+        request: object,
+        slot: idempotency.Slot | None,
+        ctx: Context,
+    ) -> Outcome:
+        begin(ctx, tx)
+        ctx.noted.clear()
+        if slot is not None:
+            stored = await idempotency.read(tx, slot)
+            if stored is None:
+                try:
+                    await idempotency.claim(tx, slot, self.runtime.clock.now())
+                except UniqueViolation as error:
+                    raise _Raced from error
+            elif stored.refusal is not None:
+                return Outcome(None, replayed=True, refusal=stored.refusal)
+            else:
+                return Outcome(command.result.validate_python(stored.value), replayed=True)
+        result = await action.handler(ctx, command)
+        if action.audited:
+            await audit.record(tx, ctx, action, request, "ok")
+        await self._seal(tx, ctx)
+        if slot is not None:
+            await idempotency.finish(tx, slot, command.result.dump_python(result))
+        return Outcome(result)
+
+    async def _bare(
+        self, action: Action[Any, Any], command: Command[Any], request: object, ctx: Context
+    ) -> Any:
+        """A handler that opens its own transactions; its audit row comes after, in one more."""
+        result = await action.handler(ctx, command)
+        if action.audited:
+            await self.runtime.db.run(audit.record, ctx, action, request, "ok")
+        return result
+
+    async def _remember_refusal(
+        self,
+        action: Action[Any, Any],
+        request: object,
+        slot: idempotency.Slot | None,
+        ctx: Context,
+        refusal: BankhubError,
+    ) -> None:
+        """Store what would be refused again, and audit it. The caller gets the refusal even if this fails."""
+        storable = slot is not None and idempotency.storable(refusal)
+        if not (storable or action.audited) or isinstance(refusal, TooManyRequests):
+            return
+
+        async def store(tx: Transaction) -> None:
+            if storable and slot is not None:
+                await idempotency.refuse(tx, slot, refusal, self.runtime.clock.now())
+            if action.audited:
+                await audit.record(tx, ctx, action, request, refusal.code)
+
+        try:
+            await self.runtime.db.run(store)
+        except UniqueViolation as error:
+            raise _Raced from error
+        except Exception:
+            log.exception("action.refusal_not_recorded")
+
+    async def transact(self, ctx: Context, step: Callable[..., Awaitable[R]], *args: Any) -> R:
+        """`Context.transact`: a transaction of its own inside an action that has none."""
+        if ctx.transaction is not None:
+            raise Internal("there is a transaction already")
+
+        async def attempt(tx: Transaction) -> R:
+            begin(ctx, tx)
+            result = await step(ctx, *args)
+            await self._seal(tx, ctx)
+            return result
+
+        try:
+            result = await self.runtime.db.run(attempt)
+        finally:
+            ctx.transaction = None
+        await self._after_commit(ctx)
+        return result
+
+    async def _seal(self, tx: Transaction, ctx: Context) -> None:
+        """The last statements before a commit."""
+        if ctx.effects.doomed:
+            raise Internal("a nested call failed half-way and its error was swallowed")
+        if ctx.effects.events:
+            await outbox.append(tx, ctx.effects.events, ids=ctx.ids, clock=ctx.clock, trace=ctx.trace)
+
+    async def _after_commit(self, ctx: Context) -> None:
+        hooks, ctx.effects = ctx.effects.hooks, Effects()
+        ctx.transaction = None
+        for hook in hooks:
+            try:
+                waiting = hook()
+                if inspect.isawaitable(waiting):
+                    await waiting
+            except Exception:
+                log.exception("action.hook_failed")
+
+    # --- from handlers --------------------------------------------------------------------------------------------
+
+    async def nested(self, ctx: Context, command: Command[R], *, as_service: bool) -> R:
+        """`Context.call`."""
+        name = command.action_name
+        service = name.partition(".")[0]
+        who = ctx.principal
+        if as_service:
+            expires_ms = ctx.clock.now_ms() + 60_000
+            caller = ctx.service.name if ctx.service is not None else ctx.runtime.node
+            who = service_principal(who.enterprise_id if who else 0, expires_ms, caller)
+        ctx.effects.calls += 1
+        key = f"{ctx.invocation}.{ctx.effects.calls}"
+        call = Call(who, ctx.deadline, ctx.trace, ctx.source, key=key, internal=True)
+        if service not in self._services or ctx.transaction is None:
+            outcome = await ctx.runtime.calls.send(
+                command, call, caller=ctx.service.name if ctx.service else ""
+            )
+            result: R = outcome.result
+            return result
+        action = ctx.runtime.registry.get(name)
+        permit(action, who, internal=True)
+        if not action.transaction:
+            raise Internal(f"{name} opens its own transactions and cannot join one")
+        with span(name, ctx.trace, ctx.rng, edge="nested") as trace:
+            inner = self._context(action, call, trace, ctx.invocation)
+            inner.transaction, inner.effects = ctx.transaction, ctx.effects
+            try:
+                result = await action.handler(inner, command)
+                if action.audited:
+                    await audit.record(inner.tx, inner, action, command.model_dump(), "ok")
+            except BaseException:
+                if action.audited:
+                    ctx.effects.doomed = True
+                raise
+            return result
+
+    async def deliver(
+        self,
+        handler: EventHandler[E],
+        event: E,
+        *,
+        trace: Trace,
+        deadline: float,
+        claim: Callable[[Transaction], Awaitable[bool]],
+    ) -> bool:
+        """Run an event handler in one transaction with `claim`, which writes the inbox row.
+
+        Returns False, with nothing done, when `claim` says that the event was handled before. Errors pass through:
+        the relay retries.
+        """
+        service = handler.name.partition(".")[0]
+        with span(event.event_name, trace, self.runtime.rng, edge="event") as inside:
+            ctx = Context(
+                self.runtime,
+                self,
+                service=self._services.get(service),
+                principal=service_principal(
+                    event.enterprise_id, self.runtime.clock.now_ms() + 60_000, service
+                ),
+                deadline=deadline,
+                trace=inside,
+                source=Source(edge="event"),
+                invocation=self.runtime.rng.token()[:32],
+            )
+
+            async def attempt(tx: Transaction) -> bool:
+                begin(ctx, tx)
+                if not await claim(tx):
+                    return False
+                await handler.handler(ctx, event)
+                await self._seal(tx, ctx)
+                return True
+
+            async with asyncio.timeout(ctx.remaining_s()):
+                done = await self.runtime.db.run(attempt)
+            await self._after_commit(ctx)
+            return done
+
+    def _context(
+        self, action: Action[Any, Any], call: Call, trace: Trace, invocation: str | None = None
+    ) -> Context:
+        return Context(
+            self.runtime,
+            self,
+            service=self._services.get(action.service),
+            principal=call.principal,
+            deadline=call.deadline,
+            trace=trace,
+            source=call.source,
+            invocation=invocation or self.runtime.rng.token()[:32],
+            key=call.key,
+        )
+
+
+def begin(ctx: Context, tx: Transaction) -> None:
+    """Start an attempt: nothing of an earlier one that was rolled back is left."""
+    ctx.transaction, ctx.effects = tx, Effects()
+
+
+def permit(action: Action[Any, Any], who: Principal | None, *, internal: bool) -> None:
+    """Whether this caller may call this action, by its declaration alone.
+
+    Raises `Unauthenticated` or `Forbidden`, and `NotFound` for internal actions: they do not exist from outside.
+    """
+    allowed = action.roles
+    if allowed is PUBLIC:
+        return
+    if allowed is INTERNAL:
+        if not internal:
+            raise NotFound
+        return
+    if who is None:
+        raise Unauthenticated
+    if allowed is AUTHENTICATED:
+        return
+    assert not isinstance(allowed, Access), "every kind of access is handled above"
+    if allowed.isdisjoint(who.roles):
+        raise Forbidden
+
+
+def parse(action: Action[Any, Any], fields: object) -> Command[Any]:
+    """The command of these plain fields. Raises `Invalid` naming the fields, never quoting what was in them."""
+    try:
+        command: Command[Any] = action.command.model_validate(fields)
+        return command
+    except ValidationError as error:
+        wrong = error.errors(include_url=False, include_input=False, include_context=False)
+        named = [
+            {"field": ".".join(map(str, e["loc"]))[:100], "type": e["type"], "message": e["msg"]}
+            for e in wrong[:20]
+        ]
+        raise Invalid(detail={"fields": named}) from None

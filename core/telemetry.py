@@ -1,0 +1,174 @@
+"""Traces, metrics and logs: where a request went, how it went, and nothing about what it contained.
+
+A `Trace` is a W3C trace context. It travels in the HTTP header `traceparent`, in the last field of a hub frame, in
+service tokens and in outbox rows (`Trace.traceparent`, `parse_trace`), always, whether or not spans are exported.
+Spans are exported by OTLP only after `export_spans`. Logs are in `core.logs`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import structlog
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+from core.errors import BankhubError, Invalid
+
+if TYPE_CHECKING:
+    from core.rng import Rng
+
+# --- traces -------------------------------------------------------------------------------------------------------
+
+_TRACEPARENT: Final = re.compile(r"00-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})")
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """One position in a trace: 32 and 16 hexadecimal digits, as https://www.w3.org/TR/trace-context/ has them."""
+
+    trace_id: str
+    span_id: str
+    sampled: bool = True
+
+    @property
+    def traceparent(self) -> str:
+        return f"00-{self.trace_id}-{self.span_id}-{'01' if self.sampled else '00'}"
+
+    def child(self, rng: Rng) -> Trace:
+        """A new span of the same trace."""
+        return Trace(self.trace_id, rng.randbytes(8).hex(), self.sampled)
+
+
+def new_trace(rng: Rng) -> Trace:
+    """A trace that begins here."""
+    return Trace(rng.randbytes(16).hex(), rng.randbytes(8).hex())
+
+
+def parse_trace(traceparent: str | None) -> Trace | None:
+    """The caller's trace, or None when there is none or it is malformed (then a new one begins, says the standard)."""
+    if not traceparent or len(traceparent) > 64:
+        return None
+    match = _TRACEPARENT.fullmatch(traceparent)
+    if match is None or match[1] == "0" * 32 or match[2] == "0" * 16:
+        return None
+    return Trace(match[1], match[2], bool(int(match[3], 16) & 1))
+
+
+def inject(frame: list[Any], trace: Trace) -> list[Any]:
+    """`frame` with the trace as its trailing field; readers that do not know it ignore it (protocol.md)."""
+    return [*frame, trace.traceparent]
+
+
+def extract(frame: Sequence[Any], known_fields: int) -> Trace | None:
+    """The trace behind the `known_fields` fields of a hub frame, if the sender put one there."""
+    extra = frame[known_fields] if len(frame) > known_fields else None
+    return parse_trace(extra) if isinstance(extra, str) else None
+
+
+current_trace: ContextVar[Trace | None] = ContextVar("bankhub_trace", default=None)
+"""The trace of what this task is doing."""
+
+_tracer: Any = None
+
+
+@contextmanager
+def span(name: str, parent: Trace, rng: Rng, **attributes: str | int) -> Iterator[Trace]:
+    """Do something as a child of `parent`: gives its trace, logs inside carry it, an exporter gets the span.
+
+    Attributes are ids and names of actions, never contents. An error marks the span with its code.
+    """
+    if _tracer is None:
+        exported, trace = None, parent.child(rng)
+    else:
+        exported, trace = _open(name, parent, attributes)
+    token = current_trace.set(trace)
+    bound = structlog.contextvars.bind_contextvars(trace_id=trace.trace_id, span_id=trace.span_id)
+    try:
+        yield trace
+    except BaseException as error:
+        if exported is not None:
+            exported.set_attribute(
+                "error.type", error.code if isinstance(error, BankhubError) else "internal"
+            )
+        raise
+    finally:
+        structlog.contextvars.reset_contextvars(**bound)
+        current_trace.reset(token)
+        if exported is not None:
+            exported.end()
+
+
+def _open(name: str, parent: Trace, attributes: dict[str, str | int]) -> tuple[Any, Trace]:
+    from opentelemetry import trace as otel
+
+    above = otel.SpanContext(
+        int(parent.trace_id, 16), int(parent.span_id, 16), True, otel.TraceFlags(1 if parent.sampled else 0)
+    )
+    context = otel.set_span_in_context(otel.NonRecordingSpan(above))
+    exported = _tracer.start_span(name, context, attributes=attributes)
+    inside = exported.get_span_context()
+    trace = Trace(f"{inside.trace_id:032x}", f"{inside.span_id:016x}", bool(inside.trace_flags & 1))
+    return exported, trace
+
+
+def export_spans(otlp_url: str, service: str, node: str) -> Callable[[], None]:
+    """Send spans to an OTLP/HTTP collector from now on; gives the function that flushes and ends it.
+
+    Raises `Invalid` when the exporter is not installed.
+    """
+    global _tracer
+    try:
+        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+        from opentelemetry.sdk.resources import Resource
+        from opentelemetry.sdk.trace import TracerProvider
+        from opentelemetry.sdk.trace.export import BatchSpanProcessor
+    except ImportError as error:
+        raise Invalid("BANKHUB_OTLP_URL is set but the OpenTelemetry exporter is not installed") from error
+    provider = TracerProvider(
+        resource=Resource.create({"service.name": service, "service.instance.id": node}),
+        shutdown_on_exit=False,
+    )
+    provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(endpoint=otlp_url)))
+    _tracer = provider.get_tracer("bankhub")
+
+    def end() -> None:
+        global _tracer
+        _tracer = None
+        provider.shutdown()
+
+    return end
+
+
+# --- metrics ------------------------------------------------------------------------------------------------------
+
+METRICS: Final = CollectorRegistry()
+"""Every metric of this process. Labels are names of actions, codes and kinds: few, and never a person."""
+
+_SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+
+
+def counter(name: str, what: str, labels: Sequence[str] = ()) -> Counter:
+    """A counter of this process, made once at import."""
+    return Counter(name, what, labels, registry=METRICS)
+
+
+def gauge(name: str, what: str, labels: Sequence[str] = ()) -> Gauge:
+    """A gauge of this process, made once at import."""
+    return Gauge(name, what, labels, registry=METRICS)
+
+
+def histogram(
+    name: str, what: str, labels: Sequence[str] = (), *, buckets: Sequence[float] = _SECONDS
+) -> Histogram:
+    """A histogram of this process, made once at import; seconds unless `buckets` say otherwise."""
+    return Histogram(name, what, labels, buckets=buckets, registry=METRICS)
+
+
+def render_metrics() -> bytes:
+    """All metrics in Prometheus' text format."""
+    return generate_latest(METRICS)

@@ -1,0 +1,263 @@
+"""Tokens: access tokens of people, and service tokens between our own processes.
+
+An access token is a JWT signed with ES256 (`typ` at+jwt, RFC 9068): whoever verifies it cannot make one, and JWKS can
+publish the key. It lives ten minutes at most; what ends earlier than that is in `Revocations`. A service token is a
+JWT signed with the cluster's secret for one call: one audience, one action, one body, a minute at most.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Any, Final
+
+import orjson
+from joserfc import jwt
+from joserfc.errors import JoseError
+from joserfc.jwk import ECKey, OctKey
+
+from core.actions import ROLES, SERVICE_ROLE, Principal
+from core.clock import Clock
+from core.errors import Invalid, Unauthenticated
+from core.keys import cluster_secret, derive, keep
+from core.settings import Settings
+
+ISSUER: Final = "bankhub"
+AUDIENCE: Final = "bankhub"
+TOKEN_BYTES: Final = 4096  # longer ones are not looked at
+_REMEMBERED: Final = 20_000  # verified tokens whose signature need not be checked again
+
+
+class Revocations:
+    """Sessions and memberships that ended before their access tokens did. Fed by the bus, kept for a token's life."""
+
+    def __init__(self, clock: Clock, keep_s: float) -> None:
+        self._clock = clock
+        self._keep_ms = int(keep_s * 1000)
+        self._ended: OrderedDict[tuple[str, int, int], int] = OrderedDict()
+
+    def end_session(self, session_id: int) -> None:
+        """No token of this session is good from now on."""
+        self._add(("session", session_id, 0))
+
+    def end_membership(self, person_id: int, enterprise_id: int) -> None:
+        """No token that was signed before now, of this person in this enterprise, is good any more."""
+        self._add(("membership", person_id, enterprise_id))
+
+    def check(self, principal: Principal, issued_at_ms: int) -> None:
+        """Raises `Unauthenticated` if the session or the membership ended after the token was made."""
+        if not self._ended:
+            return
+        session = self._ended.get(("session", principal.session_id, 0))
+        member = self._ended.get(("membership", principal.person_id, principal.enterprise_id))
+        if session is not None or (member is not None and issued_at_ms <= member):
+            raise Unauthenticated("the session has ended")
+
+    def _add(self, key: tuple[str, int, int]) -> None:
+        now_ms = self._clock.now_ms()
+        self._ended[key] = now_ms
+        self._ended.move_to_end(key)
+        while self._ended and next(iter(self._ended.values())) < now_ms - self._keep_ms:
+            self._ended.popitem(last=False)
+
+
+class AccessTokens:
+    """Signs (the gateway) and verifies (every edge) access tokens. Verifying touches no database."""
+
+    def __init__(self, settings: Settings, clock: Clock, *, private: bool = True) -> None:
+        self._clock = clock
+        self._life_s = settings.access_token_s
+        path = settings.access_key_file or settings.var_dir / "keys" / "access.jwk"
+        stored = orjson.loads(keep(path, _new_key))
+        self._keys: dict[str, ECKey] = {}
+        for one in stored["keys"]:
+            self._keys[one["kid"]] = ECKey.import_key(one)
+        self._current = stored["keys"][0]["kid"] if private else None
+        self._seen: OrderedDict[bytes, tuple[Principal, int]] = OrderedDict()
+        self.revocations = Revocations(clock, settings.access_token_s + 60)
+
+    def sign(self, principal: Principal) -> tuple[str, int]:
+        """A token for `principal` from now on, and when it expires (ms since the epoch).
+
+        The expiry is never later than `principal.expires_at_ms`, the end of the session.
+        """
+        assert self._current is not None, "this process verifies only"
+        now_ms = self._clock.now_ms()
+        expires_s = min(now_ms + int(self._life_s * 1000), principal.expires_at_ms) // 1000
+        claims = {
+            "iss": ISSUER,
+            "aud": AUDIENCE,
+            "sub": str(principal.person_id),
+            "ent": str(principal.enterprise_id),
+            "roles": sorted(principal.roles),
+            "sid": str(principal.session_id),
+            "did": principal.device,
+            "iat": now_ms / 1000,
+            "exp": expires_s,
+        }
+        header = {"alg": "ES256", "typ": "at+jwt", "kid": self._current}
+        return jwt.encode(header, claims, self._keys[self._current], algorithms=["ES256"]), expires_s * 1000
+
+    def verify(self, token: str) -> Principal:
+        """Who the token says calls. Raises `Unauthenticated`, always the same whatever is wrong."""
+        if len(token) > TOKEN_BYTES:
+            raise Unauthenticated("the access token is not valid")
+        digest = sha256(token.encode(errors="replace")).digest()
+        known = self._seen.get(digest)
+        if known is None:
+            known = self._read(token)
+            self._seen[digest] = known
+            if len(self._seen) > _REMEMBERED:
+                self._seen.popitem(last=False)
+        principal, issued_at_ms = known
+        if principal.expires_at_ms <= self._clock.now_ms():
+            self._seen.pop(digest, None)
+            raise Unauthenticated("the access token has expired")
+        self.revocations.check(principal, issued_at_ms)
+        return principal
+
+    async def authenticate(self, token: str) -> Principal:
+        """What the hub is given: `verify`, asynchronous so that another implementation may ask somebody."""
+        return self.verify(token)
+
+    def jwks(self) -> dict[str, Any]:
+        """The public keys, as RFC 7517 writes them."""
+        return {
+            "keys": [dict(key.as_dict(private=False), use="sig", alg="ES256") for key in self._keys.values()]
+        }
+
+    def _read(self, token: str) -> tuple[Principal, int]:
+        try:
+            key = self._keys[_header(token)["kid"]]
+            read = jwt.decode(token, key, algorithms=["ES256"])
+            claims = read.claims
+            if read.header.get("typ") != "at+jwt" or claims["iss"] != ISSUER or claims["aud"] != AUDIENCE:
+                raise ValueError("not an access token of ours")
+            roles = frozenset(claims["roles"])
+            if not roles <= ROLES:
+                raise ValueError("a role that people do not have")
+            principal = Principal(
+                person_id=int(claims["sub"]),
+                enterprise_id=int(claims["ent"]),
+                roles=roles,
+                session_id=int(claims["sid"]),
+                device=str(claims["did"]),
+                expires_at_ms=int(claims["exp"]) * 1000,
+            )
+            return principal, int(claims["iat"] * 1000)
+        except (JoseError, KeyError, TypeError, ValueError) as error:
+            raise Unauthenticated("the access token is not valid") from error
+
+
+def _header(token: str) -> Mapping[str, Any]:
+    head = token.partition(".")[0]
+    header = orjson.loads(base64.urlsafe_b64decode(head + "=" * (-len(head) % 4)))
+    if not isinstance(header, dict):
+        raise ValueError("a header is a map")
+    return header
+
+
+def _new_key() -> bytes:
+    key = ECKey.generate_key("P-256")
+    return orjson.dumps({"keys": [dict(key.as_dict(private=True), kid=key.thumbprint())]})
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceCall:
+    """What a service token vouches for."""
+
+    caller: str  # name of the calling service, or the node where none is
+    principal: Principal | None  # on whose behalf
+    deadline_s: float  # what is left of the caller's time
+    traceparent: str
+    key: str | None
+    source: tuple[str, str, str] = ("", "internal", "")  # address, edge, agent of the outermost caller
+    internal: bool = True  # False: an edge passes on what came from outside
+
+
+class ServiceTokens:
+    """Signs and verifies calls between our own processes, with the secret they share."""
+
+    def __init__(self, settings: Settings, clock: Clock) -> None:
+        self._clock = clock
+        self._life_s = settings.service_token_s
+        self._key = OctKey.import_key(derive(cluster_secret(settings), "service tokens"))
+
+    def sign(self, audience: str, action: str, body: bytes, call: ServiceCall) -> str:
+        """A token for exactly this call: it is worth nothing for another service, action or body."""
+        now_s = self._clock.now_ms() / 1000
+        claims: dict[str, Any] = {
+            "iss": call.caller,
+            "aud": audience,
+            "act": action,
+            "bdy": sha256(body).hexdigest(),
+            "iat": now_s,
+            "exp": now_s + self._life_s,
+            "dln": call.deadline_s,
+            "trc": call.traceparent,
+            "src": call.source,
+            "int": call.internal,
+        }
+        if call.key is not None:
+            claims["key"] = call.key
+        if call.principal is not None:
+            who = call.principal
+            claims["who"] = [
+                who.person_id,
+                who.enterprise_id,
+                sorted(who.roles),
+                who.session_id,
+                who.device,
+                who.expires_at_ms,
+            ]
+        return jwt.encode({"alg": "HS256", "typ": "service+jwt"}, claims, self._key, algorithms=["HS256"])
+
+    def verify(self, token: str, audience: str, action: str, body: bytes) -> ServiceCall:
+        """What the token vouches for. Raises `Unauthenticated`, always the same whatever is wrong."""
+        try:
+            if len(token) > TOKEN_BYTES:
+                raise ValueError("too long")
+            read = jwt.decode(token, self._key, algorithms=["HS256"])
+            claims, now_s = read.claims, self._clock.now_ms() / 1000
+            if (
+                read.header.get("typ") != "service+jwt"
+                or claims["aud"] != audience
+                or claims["act"] != action
+            ):
+                raise ValueError("for somebody or something else")
+            if claims["bdy"] != sha256(body).hexdigest():
+                raise ValueError("another body")
+            # a minute at most whatever the signer says; a little is left for clocks that differ
+            if (
+                not now_s - 65 <= claims["iat"] <= now_s + 5
+                or not now_s < claims["exp"] <= claims["iat"] + 60
+            ):
+                raise ValueError("too old or too new")
+            return ServiceCall(
+                caller=str(claims["iss"]),
+                principal=_principal(claims.get("who")),
+                deadline_s=float(claims["dln"]),
+                traceparent=str(claims["trc"]),
+                key=claims.get("key"),
+                source=_source(claims["src"]),
+                internal=claims["int"] is True,
+            )
+        except (JoseError, KeyError, TypeError, ValueError) as error:
+            raise Unauthenticated("the service token is not valid") from error
+
+
+def _source(source: Any) -> tuple[str, str, str]:
+    address, edge, agent = source
+    return str(address), str(edge), str(agent)
+
+
+def _principal(who: Any) -> Principal | None:
+    if who is None:
+        return None
+    person_id, enterprise_id, roles, session_id, device, expires_at_ms = who
+    if not frozenset(roles) <= ROLES | {SERVICE_ROLE}:
+        raise Invalid("unknown role")
+    return Principal(person_id, enterprise_id, frozenset(roles), session_id, device, expires_at_ms)
