@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from core.db.metadata import metadata
 from sqlalchemy import (
     BigInteger,
     Column,
@@ -15,6 +14,8 @@ from sqlalchemy import (
     Table,
     UniqueConstraint,
 )
+
+from core.db.metadata import metadata
 
 streams = Table(
     "hub_streams",

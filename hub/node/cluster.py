@@ -7,6 +7,7 @@ lose, repeat and reorder anything: it only makes delivery early.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 import structlog
@@ -52,6 +53,12 @@ class Cluster:
         self._presence: dict[tuple[int, int], bool] = {}
         self._devices: list[tuple[int, int, str, int]] = []
         self._signals: dict[str, list[Any]] = {}
+        self._handlers: dict[str, Callable[[str, Any], None]] = {
+            "hello": self._on_hello, "ask": self._on_ask, "state": self._on_state, "leave": self._on_leave,
+            "beat": self._on_beat, "interest": self._on_interest, "presence": self._on_presence,
+            "events": self._on_events, "marks": self._on_marks, "signals": self._on_signals,
+            "devices": self._on_devices, "changed": self._on_changed, "close": self._on_close,
+        }  # fmt: skip
 
     @property
     def peers(self) -> list[str]:
@@ -107,7 +114,7 @@ class Cluster:
         self._opened.discard(stream_id)
         self._closed.add(stream_id)
 
-    def presence(self, member: tuple[int, int], online: bool) -> None:
+    def presence(self, member: tuple[int, int], *, online: bool) -> None:
         """A member came online here, or left."""
         self._presence[member] = online
 
@@ -169,7 +176,7 @@ class Cluster:
                 return
             if name:
                 self._count(name, channel, counter, kind)
-            handler = getattr(self, f"_on_{kind}", None)
+            handler = self._handlers.get(kind)
             if handler is not None:
                 handler(name, payload)
         except Exception:
@@ -232,7 +239,7 @@ class Cluster:
 
     def _on_presence(self, name: str, payload: Any) -> None:
         for enterprise, person, online in payload:
-            self._node.presence.set(name, (enterprise, person), online)
+            self._node.presence.mark(name, (enterprise, person), online=online)
 
     def _on_events(self, name: str, payload: Any) -> None:
         node = self._node

@@ -86,7 +86,7 @@ class Delivery:
             if out is None:
                 conn.out = data
                 dirty.append(conn)
-            elif type(out) is list:
+            elif isinstance(out, list):
                 out.append(data)
             else:
-                conn.out = [out, data]  # type: ignore[list-item]
+                conn.out = [out, data]

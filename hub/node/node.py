@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
+from contextlib import suppress
 from typing import Any, Final
 
 import structlog
 from core.bus import Bus
-from core.clock import Clock
-from core.failpoints import failpoint
 from core.ids import Ids
-from core.rng import Rng
 from websockets.typing import Origin
 
 from core.actions import Principal
+from core.clock import Clock
 from core.errors import TooManyRequests
+from core.failpoints import failpoint
+from core.rng import Rng
 from hub.node.admission import REFUSALS, Admission
 from hub.node.cluster import BEAT_S, Cluster
 from hub.node.delivery import Delivery
@@ -30,13 +31,14 @@ from hub.node.session import INBOX, Person, Session
 from hub.server.connection import Connection
 from hub.server.wheel import Wheel
 from hub.streams.store import Entry, StreamStore, Subscription
-from hub.streams.writer import GroupCommit, Outcome, Sent
+from hub.streams.writer import GroupCommit, Outcome, Sent, Submission
 from hub.wire.close import Bye
 from hub.wire.frames import Op
 from hub.wire.limits import Limits
 
 log = structlog.get_logger(__name__)
 
+GOODBYE_S: Final = 3.0  # for the clients' close frames when draining
 TICK_S: Final = 0.02  # of what only peers need: interest, presence, signals
 Call = Callable[[Principal, str, dict[str, Any], str | None, int], Awaitable[Any]]
 
@@ -63,6 +65,8 @@ class Node:
         self.rooms: dict[int, Room] = {}
         self.slow: set[Connection] = set()
         self._conns: set[Connection] = set()
+        self._empty = asyncio.Event()
+        self._empty.set()
         self._persons: dict[tuple[int, int], Person] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
         self._wheel = Wheel()
@@ -70,7 +74,7 @@ class Node:
         self.dirty = self.delivery.dirty
         self.writer = GroupCommit(
             store, clock, ids, on_batch=self._committed,
-            amend_policy=lambda s, target, now_ms: policy.check_amend(s.change or "", s.value, target, s.sender_id, now_ms),
+            amend_policy=self._may_amend,
         )  # fmt: skip
         self.handlers = Handlers(self)
         self.received = self.handlers.handle
@@ -100,9 +104,8 @@ class Node:
         window_ms = int(window_s * 1000)
         for conn in list(self._conns):
             conn.bye(Bye.DRAINING, "this node restarts", self.rng.randint(0, max(1, window_ms)))
-        until_s = self.clock.monotonic_s() + 3.0
-        while self._conns and self.clock.monotonic_s() < until_s:
-            await asyncio.sleep(0.05)
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._empty.wait(), GOODBYE_S)
 
     async def stop(self) -> None:
         """Commits what was accepted, writes marks, ends every task."""
@@ -150,6 +153,7 @@ class Node:
         if len(self._conns) >= self.connections_max:
             return False
         self._conns.add(conn)
+        self._empty.clear()
         self._wheel.add(conn, self.limits.hello_s)
         return True
 
@@ -163,6 +167,8 @@ class Node:
         self.forget(conn)
         self._wheel.remove(conn)
         self._conns.discard(conn)
+        if not self._conns:
+            self._empty.set()
 
     def forget(self, conn: Connection) -> None:
         """Takes a connection out of everything that delivers."""
@@ -179,8 +185,8 @@ class Node:
             if not person.conns:
                 member = (person.enterprise_id, person.person_id)
                 self._persons.pop(member, None)
-                self.presence.set(self.name, member, False)
-                self.cluster.presence(member, False)
+                self.presence.mark(self.name, member, online=False)
+                self.cluster.presence(member, online=False)
 
     def person(self, principal: Principal) -> Person:
         """The person of a principal, with their connections on this node."""
@@ -202,8 +208,8 @@ class Node:
         person.conns[session.device] = conn
         if first:
             member = (person.enterprise_id, person.person_id)
-            self.presence.set(self.name, member, True)
-            self.cluster.presence(member, True)
+            self.presence.mark(self.name, member, online=True)
+            self.cluster.presence(member, online=True)
         self.cluster.device(
             person.enterprise_id, person.person_id, session.device, session.principal.session_id
         )
@@ -321,6 +327,11 @@ class Node:
                     conn.send(entry_frame(event.packed))
                 else:
                     conn.push((Op.GAP, 0, room.name, event.seq, event.seq, "joined"))
+
+    def _may_amend(self, submission: Submission, target: Entry, now_ms: int) -> None:
+        self.policy.check_amend(
+            submission.change or "", submission.value, target, submission.sender_id, now_ms
+        )
 
     # --- the way of a message ---------------------------------------------------------------------------------------
 

@@ -30,28 +30,28 @@ class Presence:
         """Members online on a node."""
         return [member for member, nodes in self._nodes.items() if node in nodes]
 
-    def set(self, node: str, member: Member, online: bool) -> None:
+    def mark(self, node: str, member: Member, *, online: bool) -> None:
         """A member has (no longer) a session on a node."""
         nodes = self._nodes.get(member)
         if online:
             if nodes is None:
                 self._nodes[member] = {node}
-                self._tell(member, True)
+                self._tell(member, online=True)
             else:
                 nodes.add(node)
         elif nodes is not None and node in nodes:
             nodes.discard(node)
             if not nodes:
                 del self._nodes[member]
-                self._tell(member, False)
+                self._tell(member, online=False)
 
     def replace(self, node: str, members: set[Member]) -> None:
         """All that a node has online; empty when the node is gone."""
         for member in self.local(node):
             if member not in members:
-                self.set(node, member, False)
+                self.mark(node, member, online=False)
         for member in members:
-            self.set(node, member, True)
+            self.mark(node, member, online=True)
 
     def watch(self, conn: Connection, session: Session, users: list[int]) -> list[tuple[int, bool]]:
         """Replaces what a session watches; returns the present state."""
@@ -73,7 +73,7 @@ class Presence:
                     del self._watchers[member]
         session.watching = None
 
-    def _tell(self, member: Member, online: bool) -> None:
+    def _tell(self, member: Member, *, online: bool) -> None:
         watchers = self._watchers.get(member)
         if not watchers:
             return

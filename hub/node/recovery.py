@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 import structlog
@@ -84,10 +85,8 @@ class Recovery:
         node = self._node
         swept_s = members_s = checked_s = node.clock.monotonic_s()
         while True:
-            try:
+            with suppress(TimeoutError):
                 await asyncio.wait_for(self._soon.wait(), POLL_DOWN_S)
-            except TimeoutError:
-                pass
             soon = self._soon.is_set()
             self._soon.clear()
             down = not node.bus.is_up
@@ -138,14 +137,12 @@ class Recovery:
 
     async def load_person(self, session: Session) -> None:
         """Brings a session's streams up to date with the database."""
-        principal = session.principal
         running = self._loading.get(id(session))
         if running is None:
             running = self._node.spawn(self._load_person(session), "hub.load_person")
             self._loading[id(session)] = running
             running.add_done_callback(lambda _: self._loading.pop(id(session), None))
         await asyncio.shield(running)
-        assert session.principal.person_id == principal.person_id
 
     async def _load_person(self, session: Session) -> None:
         principal = session.principal

@@ -12,6 +12,7 @@ nothing was taken for `stall_s`, the session ends with 4008.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any, cast
 
@@ -46,9 +47,30 @@ class Connection(asyncio.Protocol):
     """See the module. Attributes used by `hub.node` are public."""
 
     __slots__ = (
-        "buffer", "fragments", "gaps", "need", "node", "opcode", "opened_s", "out", "parser", "pinged", "pong_due_s",
-        "last_in_s", "refused", "session", "slow", "stalled_size", "stalled_since_s", "state", "text", "tokens",
-        "tokens_at_s", "transport", "wheel_slot", "write",
+        "buffer",
+        "fragments",
+        "gaps",
+        "last_in_s",
+        "need",
+        "node",
+        "opcode",
+        "opened_s",
+        "out",
+        "parser",
+        "pinged",
+        "pong_due_s",
+        "refused",
+        "session",
+        "slow",
+        "stalled_since_s",
+        "stalled_size",
+        "state",
+        "text",
+        "tokens",
+        "tokens_at_s",
+        "transport",
+        "wheel_slot",
+        "write",
     )  # fmt: skip
 
     def __init__(self, node: Node) -> None:
@@ -111,7 +133,7 @@ class Connection(asyncio.Protocol):
         position, need = websocket.cut(data, self.opcode, limits.MESSAGE_BYTES, messages)
         for message in messages:
             self._message(message)
-            if self.state is State.CLOSING:
+            if self.closing:
                 return
         if need > 0:
             self.buffer, self.need = bytearray(data[position:]), need
@@ -192,6 +214,13 @@ class Connection(asyncio.Protocol):
         parser.fail(code, reason)
         self.fragments = None
 
+    def _joined(self) -> bytes:
+        """What waits for this tick's write."""
+        out, self.out = self.out, None
+        if isinstance(out, list):
+            return b"".join(out)
+        return out or b""
+
     def _write_parser(self, parser: ServerProtocol) -> None:
         for data in parser.data_to_send():
             if data:
@@ -215,14 +244,19 @@ class Connection(asyncio.Protocol):
     def _answer(self, parser: ServerProtocol, request: Request) -> Response:
         path = request.path.partition("?")[0]
         if path not in PATHS:
-            return parser.reject(404, "The hub is at /.\n")  # type: ignore[arg-type]
+            return parser.reject(404, "The hub is at /.\n")
         if self.node.draining:
-            response = parser.reject(503, "This node is draining; another one answers.\n")  # type: ignore[arg-type]
+            response = parser.reject(503, "This node is draining; another one answers.\n")
             response.headers["Retry-After"] = "1"
             return response
         return parser.accept(request)
 
     # --- out ----------------------------------------------------------------------------------------------------
+
+    @property
+    def closing(self) -> bool:
+        """Whether the good-bye has been said."""
+        return self.state is State.CLOSING
 
     @property
     def queued_bytes(self) -> int:
@@ -244,10 +278,10 @@ class Connection(asyncio.Protocol):
                 return
             self.out = data
             self.node.dirty(self)
-        elif type(out) is list:
+        elif isinstance(out, list):
             out.append(data)
         else:
-            self.out = [out, data]  # type: ignore[list-item]
+            self.out = [out, data]
 
     def collapse(self, stream: str, first: int, last: int) -> None:
         """Chat lane of a slow connection: remembers what was not sent."""
@@ -261,11 +295,11 @@ class Connection(asyncio.Protocol):
 
     def flush(self) -> None:
         """The one write of a tick."""
-        out, self.out = self.out, None
-        if out is None or self.state is State.CLOSING:
+        data = self._joined()
+        if not data or self.state is State.CLOSING:
             return
         try:
-            self.write(out if type(out) is bytes else b"".join(out))
+            self.write(data)
         except RuntimeError:  # uvloop: the socket is closed already and connection_lost is on its way
             return
         if self.slow and self.queued_bytes > self.node.limits.hard_queue_bytes:
@@ -282,13 +316,13 @@ class Connection(asyncio.Protocol):
             self.transport.abort()
             return
         self.push((Op.BYE, 0, int(code), reason, code.reconnect, after_ms))
-        out, self.out = self.out, None
+        data = self._joined()
         self.state = State.CLOSING
         self.buffer = self.fragments = self.gaps = None
         parser = self.parser or ServerProtocol(state=OPEN, max_size=limits.MESSAGE_BYTES)
         self.parser = parser
         try:
-            self.write(out if type(out) is bytes else b"".join(out or ()))
+            self.write(data)
             if parser.close_sent is None:
                 parser.send_close(code, reason.encode()[:120].decode(errors="ignore"))
             self._write_parser(parser)
@@ -329,7 +363,7 @@ class _NoSubprotocol(InvalidHandshake):
         return "offer the subprotocol bankhub.v1.msgpack or bankhub.v1.json"
 
 
-def _select(protocol: ServerProtocol, offered: list[Subprotocol]) -> Subprotocol:
+def _select(protocol: ServerProtocol, offered: Sequence[Subprotocol]) -> Subprotocol | None:
     """The client's first choice that we speak; no subprotocol is no hub client."""
     for name in offered:
         if name in SUBPROTOCOLS:

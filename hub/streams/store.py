@@ -10,9 +10,9 @@ from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from typing import Protocol
 
-from core.db import Database, Transaction, sql
 from msgspec import Struct
 
+from core.db import Database, Transaction, sql
 from hub.streams.rules import EMPTY_DIGEST
 
 STREAM_ONLY = "a stream belongs to one enterprise; the caller was checked against its subscriptions"
@@ -90,7 +90,10 @@ class CommitTx(Protocol):
 
 
 _HEAD = "stream_id, enterprise_id, kind, epoch, head, digest, members_version, member_count"
-_ENTRY = "stream_id, seq, entry_id, sender_id, kind, time_ms, body, options, content_digest, digest, enterprise_id, dedupe_key"
+_ENTRY = (
+    "stream_id, seq, entry_id, sender_id, kind, time_ms, body, options, content_digest, digest, "
+    "enterprise_id, dedupe_key"
+)
 _SUBSCRIPTION = (
     "s.stream_id, s.person_id, s.enterprise_id, t.kind, t.epoch, t.head, t.members_version, t.member_count, "
     "s.floor_seq, s.delivered_seq, s.read_seq, s.sent_seq"
@@ -157,11 +160,13 @@ LEAVE = sql(
     exempt=STREAM_ONLY,
 )
 MEMBERSHIP_CHANGED = sql(
-    "UPDATE hub_streams SET members_version = members_version + 1, member_count = member_count + $2 WHERE stream_id = $1",
+    "UPDATE hub_streams SET members_version = members_version + 1, member_count = member_count + $2 "
+    "WHERE stream_id = $1",
     exempt=STREAM_ONLY,
 )
 STREAMS_OF = sql(
-    "SELECT stream_id FROM hub_subscriptions WHERE person_id = $1 AND enterprise_id = $2 AND active = 1 ORDER BY stream_id"
+    "SELECT stream_id FROM hub_subscriptions WHERE person_id = $1 AND enterprise_id = $2 AND active = 1 "
+    "ORDER BY stream_id"
 )
 INBOX_OF = sql("SELECT stream_id FROM hub_inboxes WHERE person_id = $1 AND enterprise_id = $2")
 INBOXES_OF = sql(
@@ -170,7 +175,8 @@ INBOXES_OF = sql(
 )
 
 _SUBSCRIPTION_COLUMNS = (
-    "stream_id", "person_id", "enterprise_id", "active", "floor_seq", "changed_ms", "delivered_seq", "read_seq", "sent_seq",
+    "stream_id", "person_id", "enterprise_id", "active", "floor_seq", "changed_ms", "delivered_seq", "read_seq",
+    "sent_seq",
 )  # fmt: skip
 _ENTRY_COLUMNS = tuple(name.strip() for name in _ENTRY.split(","))
 
@@ -277,7 +283,7 @@ class StreamStore:
         self, stream_id: int, enterprise_id: int
     ) -> list[tuple[int, int, int | None, int, int | None]]:
         """(person, delivered, delivered_ms, read, read_ms) of all members."""
-        return [tuple(row) for row in await self._db.fetch(MARKS_OF, stream_id, enterprise_id)]  # type: ignore[misc]
+        return [tuple(row) for row in await self._db.fetch(MARKS_OF, stream_id, enterprise_id)]
 
 
 async def insert_stream(tx: Transaction, stream_id: int, enterprise_id: int, kind: str, epoch: int) -> None:

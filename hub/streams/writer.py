@@ -13,13 +13,13 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final, Protocol
 
 import structlog
-from core.clock import Clock
-from core.db import UniqueViolation
-from core.failpoints import failpoint
 from core.ids import Ids
 from msgspec import Struct
 
+from core.clock import Clock
+from core.db import UniqueViolation
 from core.errors import BankhubError, Conflict, Forbidden, Internal, NotFound, Unavailable
+from core.failpoints import failpoint
 from hub.streams.rules import chain_digest
 from hub.streams.store import CommitTx, Entry, StreamHead, StreamStore
 
@@ -163,7 +163,6 @@ class GroupCommit:
                 async with self._store.commit() as tx:
                     decided = await self._decide(tx, batch, look_up=look_up)
                     await failpoint("hub.before_commit")
-                return decided
             except UniqueViolation:
                 look_up = True
             except Unavailable as error:
@@ -171,6 +170,8 @@ class GroupCommit:
                     raise
                 look_up = True
                 await asyncio.sleep(0.02 * 2**attempt)
+            else:
+                return decided
         raise Internal("a batch of messages met a used key again and again")
 
     async def _decide(

@@ -12,7 +12,7 @@ from hub.wire.frames import BadFrame, BadMessage, ClientFrame, Op
 MSGPACK: Final = "bankhub.v1.msgpack"
 JSON: Final = "bankhub.v1.json"
 
-_client_ops: Final = frozenset(kind.__struct_config__.tag for kind in ClientFrame.__args__)  # type: ignore[attr-defined]
+_client_ops: Final = frozenset(kind.__struct_config__.tag for kind in ClientFrame.__args__)
 
 _packed = msgspec.msgpack.Decoder(list[ClientFrame])
 _packed_raw = msgspec.msgpack.Decoder(list[msgspec.Raw])
@@ -54,7 +54,8 @@ def _decode_each(payload: bytes, *, text: bool) -> list[ClientFrame | BadFrame]:
 def _decode_one(raw: bytes, *, text: bool) -> ClientFrame | BadFrame:
     if len(raw) <= limits.FRAME_BYTES:
         try:
-            return (_one_text if text else _one_packed).decode(raw)  # type: ignore[return-value]
+            frame: ClientFrame = (_one_text if text else _one_packed).decode(raw)
+            return frame
         except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
             reason = str(error)
     else:
