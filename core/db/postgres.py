@@ -1,0 +1,351 @@
+"""PostgreSQL by asyncpg: its pool, our errors, the durability guard."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from types import TracebackType
+from typing import Any, Final, cast
+
+import asyncpg
+import structlog
+
+from core.db.errors import (
+    CommitUnknown,
+    ConnectionLost,
+    Contention,
+    DatabaseError,
+    IntegrityViolation,
+    NotDurable,
+    PoolTimeout,
+    StatementTimeout,
+    UniqueViolation,
+)
+from core.db.interface import Database, Record, Transaction
+from core.db.registry import Sql
+from core.errors import BankhubError
+from core.rng import Rng
+
+log = structlog.get_logger(__name__)
+
+COPY_FROM: Final = 4  # rows; below it INSERT is as fast and takes a simpler path
+STATEMENT_CACHE: Final = 1_000  # texts prepared on a connection: all of ours, lists in every size
+CLOSE_S: Final = 5.0  # for what still runs when the process ends
+
+_GUARD: Final = (
+    "SELECT current_setting('fsync'), current_setting('full_page_writes'), "
+    "current_setting('synchronous_commit')"
+)
+
+_CONTENTION: Final = frozenset({"40001", "40P01", "55P03"})  # serialization, deadlock, lock time-out
+_GONE: Final = frozenset(
+    {"57P01", "57P02", "57P03", "57P05", "53300", "25P03"}
+)  # shutting down, full, idle too long
+_LOST: Final = (asyncpg.PostgresConnectionError, OSError)
+_DRIVER: Final = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError)
+
+
+def translate(error: BaseException, *, unknown: bool = False) -> BankhubError:
+    """Our error for one of asyncpg's. `unknown`: a lost connection may have lost the answer to a commit."""
+    code = str(getattr(error, "sqlstate", None) or "")
+    if isinstance(error, asyncpg.UniqueViolationError):
+        return UniqueViolation(code=code, constraint=error.constraint_name or "")
+    if isinstance(error, asyncpg.IntegrityConstraintViolationError):
+        return IntegrityViolation(code=code, constraint=error.constraint_name or "")
+    if code in _CONTENTION:
+        return Contention(retry_ms=50)
+    if isinstance(error, TimeoutError) or code == "57014":
+        return StatementTimeout()
+    if isinstance(error, _LOST) or code in _GONE:
+        if isinstance(error, asyncpg.InterfaceError) and "argument" in str(error):
+            return DatabaseError(
+                code=code
+            )  # wrong number or type of arguments; asyncpg raises DataError for most
+        return CommitUnknown() if unknown else ConnectionLost(retry_ms=500)
+    return DatabaseError(code=code)
+
+
+class PostgresTransaction(Transaction):
+    """One transaction on one connection."""
+
+    __slots__ = ("_connection", "_hooks", "_savepoints")
+
+    def __init__(self, connection: Any) -> None:
+        self._connection = connection
+        self._hooks: list[Callable[[], None]] = []
+        self._savepoints = 0
+
+    async def _fetch(self, text: str, args: Sequence[Any]) -> list[Record]:
+        try:
+            return cast("list[Record]", await self._connection.fetch(text, *args))
+        except _DRIVER as error:
+            raise translate(error) from error
+
+    async def fetchrow(self, statement: Sql, *args: Any) -> Record | None:
+        try:
+            return cast("Record | None", await self._connection.fetchrow(statement.text, *args))
+        except _DRIVER as error:
+            raise translate(error) from error
+
+    async def fetchval(self, statement: Sql, *args: Any) -> Any:
+        try:
+            return await self._connection.fetchval(statement.text, *args)
+        except _DRIVER as error:
+            raise translate(error) from error
+
+    async def _execute(self, text: str, args: Sequence[Any]) -> int:
+        try:
+            return concerned(await self._connection.execute(text, *args))
+        except _DRIVER as error:
+            raise translate(error) from error
+
+    async def executemany(self, statement: Sql, rows: Iterable[Sequence[Any]]) -> None:
+        try:
+            await self._connection.executemany(statement.text, rows)
+        except _DRIVER as error:
+            raise translate(error) from error
+
+    async def insert_many(self, table: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+        try:
+            await _insert_many(self._connection, table, columns, rows)
+        except _DRIVER as error:
+            raise translate(error) from error
+
+    @asynccontextmanager
+    async def savepoint(self) -> AsyncIterator[None]:
+        self._savepoints += 1
+        name = f"s{self._savepoints}"
+        await self._control(f"SAVEPOINT {name}")
+        try:
+            yield
+        except BaseException:
+            if not self._connection.is_closed():
+                await self._control(f"ROLLBACK TO SAVEPOINT {name}")
+            raise
+        await self._control(f"RELEASE SAVEPOINT {name}")
+
+    def on_commit(self, hook: Callable[[], None]) -> None:
+        self._hooks.append(hook)
+
+    async def _control(self, text: str) -> None:
+        try:
+            await self._connection.execute(text)
+        except _DRIVER as error:
+            raise translate(error) from error
+
+    async def commit(self) -> None:
+        """Raises `DatabaseError` when a statement had failed and was caught: PostgreSQL then only rolls back."""
+        try:
+            status = await self._connection.execute("COMMIT")
+        except _DRIVER as error:
+            raise translate(error, unknown=True) from error
+        if status != "COMMIT":
+            raise DatabaseError("a statement of this transaction had failed; nothing was written")
+        for hook in self._hooks:
+            hook()
+
+    async def rollback(self) -> None:
+        """Leaves the connection without a transaction, or closed."""
+        if self._connection.is_closed():
+            return
+        try:
+            await self._connection.execute("ROLLBACK")
+        except BaseException as error:
+            self._connection.terminate()
+            if not isinstance(error, Exception):
+                raise
+
+
+class _Block(AbstractAsyncContextManager[Transaction]):
+    """`async with db.transaction()`: a class, because a generator costs twice as much and this runs all the time."""
+
+    __slots__ = ("_database", "_transaction")
+
+    def __init__(self, database: PostgresDatabase) -> None:
+        self._database = database
+        self._transaction: PostgresTransaction | None = None
+
+    async def __aenter__(self) -> Transaction:
+        connection = await self._database.acquire()
+        try:
+            await connection.execute("BEGIN")
+        except BaseException as error:
+            await self._database.release(connection)
+            if isinstance(error, _DRIVER):
+                raise translate(error) from error
+            raise
+        self._transaction = PostgresTransaction(connection)
+        return self._transaction
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        transaction, self._transaction = self._transaction, None
+        assert transaction is not None
+        try:
+            if error is None:
+                try:
+                    await transaction.commit()
+                except BaseException:
+                    await transaction.rollback()
+                    raise
+            else:
+                await transaction.rollback()
+        finally:
+            await self._database.release(transaction._connection)  # noqa: SLF001 - the block owns it
+
+
+class PostgresDatabase(Database):
+    """A pool of asyncpg connections."""
+
+    def __init__(self, pool: Any, *, acquire_timeout_s: float, rng: Rng | None = None) -> None:
+        super().__init__(rng)
+        self._pool = pool
+        self._acquire_timeout_s = acquire_timeout_s
+
+    @property
+    def dialect(self) -> str:
+        return "postgresql"
+
+    def transaction(self) -> AbstractAsyncContextManager[Transaction]:
+        return _Block(self)
+
+    async def acquire(self) -> Any:
+        """A connection of the pool. Raises `PoolTimeout` or `ConnectionLost`."""
+        try:
+            return await self._pool.acquire(timeout=self._acquire_timeout_s)
+        except TimeoutError as error:
+            raise PoolTimeout(retry_ms=1000) from error
+        except _DRIVER as error:
+            translated = translate(error)
+            raise (translated if isinstance(translated, ConnectionLost) else ConnectionLost()) from error
+
+    async def release(self, connection: Any) -> None:
+        """Give it back; a broken one is thrown away."""
+        try:
+            await self._pool.release(connection)
+        except _DRIVER as error:
+            log.info("db.connection_dropped", reason=type(error).__name__)
+
+    async def _direct(self, method: str, *args: Any, writes: bool = False) -> Any:
+        connection = await self.acquire()
+        try:
+            return await getattr(connection, method)(*args)
+        except _DRIVER as error:
+            raise translate(error, unknown=writes) from error
+        finally:
+            await self.release(connection)
+
+    async def _fetch(self, text: str, args: Sequence[Any]) -> list[Record]:
+        return cast("list[Record]", await self._direct("fetch", text, *args))
+
+    async def fetchrow(self, statement: Sql, *args: Any) -> Record | None:
+        return cast("Record | None", await self._direct("fetchrow", statement.text, *args))
+
+    async def fetchval(self, statement: Sql, *args: Any) -> Any:
+        return await self._direct("fetchval", statement.text, *args)
+
+    async def _execute(self, text: str, args: Sequence[Any]) -> int:
+        return concerned(await self._direct("execute", text, *args, writes=True))
+
+    async def executemany(self, statement: Sql, rows: Iterable[Sequence[Any]]) -> None:
+        await self._direct("executemany", statement.text, rows, writes=True)
+
+    async def insert_many(self, table: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+        connection = await self.acquire()
+        try:
+            await _insert_many(connection, table, columns, rows)
+        except _DRIVER as error:
+            raise translate(error, unknown=True) from error
+        finally:
+            await self.release(connection)
+
+    async def close(self) -> None:
+        try:
+            await asyncio.wait_for(self._pool.close(), CLOSE_S)
+        except (TimeoutError, *_DRIVER):
+            self._pool.terminate()
+
+
+def concerned(status: str) -> int:
+    """The number of rows in a command's status: ``UPDATE 3``, ``INSERT 0 1``; 0 where there is none."""
+    number = status.rpartition(" ")[2]
+    return int(number) if number.isdigit() else 0
+
+
+_inserts: dict[tuple[str, tuple[str, ...]], str] = {}
+
+
+async def _insert_many(
+    connection: Any, table: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]
+) -> None:
+    if len(rows) >= COPY_FROM:
+        await connection.copy_records_to_table(table, records=rows, columns=columns)
+    elif rows:
+        key = (table, tuple(columns))
+        text = _inserts.get(key)
+        if text is None:
+            marks = ", ".join(f"${n}" for n in range(1, len(columns) + 1))
+            text = _inserts[key] = f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({marks})"  # noqa: S608
+        await connection.executemany(text, rows)
+
+
+async def _no_reset(connection: Any) -> None:
+    """Nothing to undo between two users of a connection: no statement of ours changes the session."""
+
+
+async def _guard(connection: Any) -> None:
+    """Run on every new connection, because a fail-over may lead to another server."""
+    fsync, full_page_writes, synchronous_commit = await connection.fetchrow(_GUARD)
+    off = [
+        name
+        for name, value in (
+            ("fsync", fsync),
+            ("full_page_writes", full_page_writes),
+            ("synchronous_commit", synchronous_commit),
+        )
+        if value == "off"
+    ]
+    if off:
+        raise NotDurable(f"the database runs with {', '.join(off)} off and may lose acknowledged writes")
+
+
+async def connect_postgres(
+    url: str,
+    *,
+    min_size: int,
+    max_size: int,
+    acquire_timeout_s: float,
+    statement_timeout_s: float,
+    lock_timeout_s: float,
+    rng: Rng | None,
+) -> PostgresDatabase:
+    """See `core.db.connect`."""
+    pool = asyncpg.create_pool(
+        url,
+        min_size=min_size,
+        max_size=max_size,
+        max_queries=2**31,  # a connection is good until it breaks
+        max_inactive_connection_lifetime=300.0,
+        statement_cache_size=STATEMENT_CACHE,
+        max_cached_statement_lifetime=0,
+        command_timeout=statement_timeout_s
+        + 5.0,  # the server's own limit speaks first, unless the network is gone
+        timeout=10.0,
+        init=_guard,
+        reset=_no_reset,
+        server_settings={
+            "application_name": "bankhub",
+            "timezone": "UTC",
+            "jit": "off",  # our statements are short; compiling them costs more than running them
+            "statement_timeout": str(int(statement_timeout_s * 1000)),
+            "lock_timeout": str(int(lock_timeout_s * 1000)),
+            "idle_in_transaction_session_timeout": str(int((statement_timeout_s + 30.0) * 1000)),
+        },
+    )
+    try:
+        await pool
+    except _DRIVER as error:
+        raise translate(error) from error
+    return PostgresDatabase(pool, acquire_timeout_s=acquire_timeout_s, rng=rng)
