@@ -26,7 +26,7 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter
 
 from core.context import Context
 from core.errors import NotFound
-from core.values import ID_MAX, WIRE, Bytes, Id, Value
+from core.values import ID_MAX, WIRE, Bytes, Id, Secret, Value
 
 __all__ = [
     "AUTHENTICATED",
@@ -46,6 +46,7 @@ __all__ = [
     "Principal",
     "Rate",
     "Registry",
+    "Secret",
     "Value",
     "action",
     "actions_in",

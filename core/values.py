@@ -72,6 +72,14 @@ Bytes = Annotated[
 """Raw bytes: base64 in JSON, bin in msgpack."""
 
 
+def _secret_out(value: SecretStr, info: SerializationInfo) -> str:
+    return value.get_secret_value() if info.context is WIRE else "***"
+
+
+Secret = Annotated[SecretStr, PlainSerializer(_secret_out)]
+"""A password in a command: leaves only towards another process of ours; logs, digests and prints see ``***``."""
+
+
 class Value(BaseModel):
     """A result, or a part of a command or result."""
 

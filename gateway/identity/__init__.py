@@ -1,0 +1,1 @@
+"""People, enterprises, memberships with roles, logins and sessions."""
