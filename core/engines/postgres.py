@@ -17,12 +17,7 @@ import asyncpg
 import structlog
 
 from core.engines import EngineFailed
-from core.engines.process import (
-    DirectoryLock,
-    EngineProcess,
-    nobody,
-    tail,
-)
+from core.engines.process import DirectoryLock, EngineProcess, ended, nobody, spawn, tail
 from core.engines.state import State, remove_tree, sync_directory, write_private
 
 log = structlog.get_logger(__name__)
