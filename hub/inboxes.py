@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from core.ids import Ids
-
 from core.clock import Clock
 from core.db import Database, Transaction, UniqueViolation
+from core.ids import Ids
 from hub.streams import store
 
 CACHE_MAX = 200_000

@@ -10,18 +10,22 @@ from typing import Any
 import structlog
 
 from core.actions import Principal, actions_in
+from core.context import Source
 from core.runtime import Runtime
 from core.service import Service
-from hub import sessions
+from core.telemetry import parse_trace
+from hub import metrics, sessions
 from hub.inboxes import SqlInboxes
 from hub.node.node import Node
 from hub.node.ports import Gate, StreamPolicy
 from hub.server.connection import Connection
 from hub.streams.store import StreamStore
+from hub.wire.frames import Call
 from hub.wire.limits import Limits
 
 log = structlog.get_logger(__name__)
 
+CALL_DEADLINE_MS = 15_000  # of a CALL that names none
 SEND_BUFFER_BYTES = 128 * 1024  # the kernel's share of a slow reader; it would grow to 4 MiB by itself
 
 
@@ -40,12 +44,12 @@ class HubService(Service):
         """Opens the node, then the door."""
         settings = runtime.settings
 
-        async def call(
-            principal: Principal, action: str, params: dict[str, Any], key: str | None, deadline_ms: int
-        ) -> Any:
-            return await runtime.calls.call_by_name(
-                action, params, principal=principal, key=key, deadline_s=deadline_ms / 1000
-            )
+        async def call(principal: Principal, frame: Call) -> Any:
+            answer = await runtime.calls.perform(
+                frame.action, frame.params or {}, principal=principal, source=Source(edge="hub"), key=frame.key,
+                deadline_s=(frame.deadline_ms or CALL_DEADLINE_MS) / 1000, trace=parse_trace(frame.trace),
+            )  # fmt: skip
+            return answer.value
 
         self.node = Node(
             name=runtime.node, store=StreamStore(runtime.db), bus=runtime.bus, clock=runtime.clock, rng=runtime.rng,
@@ -54,6 +58,7 @@ class HubService(Service):
             origins=settings.gateway_origins or None,
         )  # fmt: skip
         await self.node.start()
+        metrics.watch(self.node)
         if self._listen:
             sock = listening_socket(settings.hub_host, settings.hub_port)
             self._server = await self.node.loop.create_server(lambda: Connection(self.node), sock=sock)  # type: ignore[arg-type]

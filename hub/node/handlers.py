@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import structlog
 
@@ -45,8 +45,6 @@ if TYPE_CHECKING:
     from hub.node.node import Node
 
 log = structlog.get_logger(__name__)
-
-CALL_DEADLINE_MS: Final = 15_000  # when the client names none
 
 
 class Handlers:
@@ -238,13 +236,7 @@ class Handlers:
 
     async def _answer_call(self, conn: Connection, session: Session, frame: Call) -> None:
         try:
-            value = await self._node.call(
-                session.principal,
-                frame.action,
-                frame.params or {},
-                frame.key,
-                frame.deadline_ms or CALL_DEADLINE_MS,
-            )
+            value = await self._node.call(session.principal, frame)
             conn.push((Op.RESULT, frame.id, value))
         except BankhubError as error:
             error_to(conn, frame.id, error)

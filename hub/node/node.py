@@ -5,17 +5,16 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from contextlib import suppress
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import structlog
-from core.bus import Bus
-from core.ids import Ids
 from websockets.typing import Origin
 
 from core.actions import Principal
 from core.clock import Clock
 from core.errors import TooManyRequests
 from core.failpoints import failpoint
+from core.ids import Ids
 from core.rng import Rng
 from hub.node.admission import REFUSALS, Admission
 from hub.node.cluster import BEAT_S, Cluster
@@ -33,14 +32,17 @@ from hub.server.wheel import Wheel
 from hub.streams.store import Entry, StreamStore, Subscription
 from hub.streams.writer import GroupCommit, Outcome, Sent, Submission
 from hub.wire.close import Bye
-from hub.wire.frames import Op
+from hub.wire.frames import Call, Op
 from hub.wire.limits import Limits
+
+if TYPE_CHECKING:
+    from core.bus import Bus
 
 log = structlog.get_logger(__name__)
 
 GOODBYE_S: Final = 3.0  # for the clients' close frames when draining
 TICK_S: Final = 0.02  # of what only peers need: interest, presence, signals
-Call = Callable[[Principal, str, dict[str, Any], str | None, int], Awaitable[Any]]
+CallAction = Callable[[Principal, Call], Awaitable[Any]]
 
 
 class Node:
@@ -51,7 +53,7 @@ class Node:
 
     def __init__(
         self, *, name: str, store: StreamStore, bus: Bus, clock: Clock, rng: Rng, ids: Ids, gate: Gate,
-        policy: StreamPolicy, inboxes: Inboxes, call: Call, limits: Limits, origins: Sequence[str] | None = None,
+        policy: StreamPolicy, inboxes: Inboxes, call: CallAction, limits: Limits, origins: Sequence[str] | None = None,
         connections_max: int = 19_000,
     ) -> None:  # fmt: skip
         self.name, self.store, self.bus = name, store, bus
@@ -75,6 +77,7 @@ class Node:
         self.writer = GroupCommit(
             store, clock, ids, on_batch=self._committed,
             amend_policy=self._may_amend,
+            on_unsure=lambda: self.recovery.poll_soon(),
         )  # fmt: skip
         self.handlers = Handlers(self)
         self.received = self.handlers.handle

@@ -174,6 +174,11 @@ INBOXES_OF = sql(
     exempt="one query for members of several enterprises; the answer is compared with the pairs asked for",
 )
 
+STREAM_IDS = sql(
+    "SELECT stream_id FROM hub_streams WHERE stream_id > $1 ORDER BY stream_id LIMIT $2",
+    exempt="verification walks every enterprise's streams and shows none of their contents",
+)
+
 _SUBSCRIPTION_COLUMNS = (
     "stream_id", "person_id", "enterprise_id", "active", "floor_seq", "changed_ms", "delivered_seq", "read_seq",
     "sent_seq",
@@ -346,6 +351,11 @@ async def insert_inboxes(tx: Transaction, inboxes: Sequence[tuple[int, int, int]
 async def with_inbox(db: Database, person_ids: Sequence[int]) -> set[tuple[int, int]]:
     """(enterprise, person) pairs of these persons that have an inbox."""
     return {(row[0], row[1]) for row in await db.fetch_in(INBOXES_OF, person_ids)}
+
+
+async def stream_ids(db: Database, after: int, limit: int) -> list[int]:
+    """Ids of streams, for verification."""
+    return [row[0] for row in await db.fetch(STREAM_IDS, after, limit)]
 
 
 async def inbox_of(tx: Transaction, person_id: int, enterprise_id: int) -> int | None:

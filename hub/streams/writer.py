@@ -13,13 +13,13 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final, Protocol
 
 import structlog
-from core.ids import Ids
 from msgspec import Struct
 
 from core.clock import Clock
-from core.db import UniqueViolation
+from core.db import CommitUnknown, UniqueViolation
 from core.errors import BankhubError, Conflict, Forbidden, Internal, NotFound, Unavailable
 from core.failpoints import failpoint
+from core.ids import Ids
 from hub.streams.rules import chain_digest
 from hub.streams.store import CommitTx, Entry, StreamHead, StreamStore
 
@@ -73,14 +73,19 @@ class AmendPolicy(Protocol):
 
 
 class GroupCommit:
-    """Collects submissions and commits them; `on_batch(new entries, outcomes)` runs after each commit."""
+    """Collects submissions and commits them; `on_batch(new entries, outcomes)` runs after each commit.
+
+    `on_unsure()` runs when it is not known whether a commit happened: entries may be there that nobody delivered.
+    """
 
     def __init__(
         self, store: StreamStore, clock: Clock, ids: Ids, *, amend_policy: AmendPolicy,
-        on_batch: Callable[[list[Entry], list[Outcome]], Any], tick_s: float = 0.008,
+        on_batch: Callable[[list[Entry], list[Outcome]], Any],
+        on_unsure: Callable[[], None] = lambda: None, tick_s: float = 0.008,
     ) -> None:  # fmt: skip
         self._store, self._clock, self._ids = store, clock, ids
         self._amend_policy, self._on_batch, self._tick_s = amend_policy, on_batch, tick_s
+        self._on_unsure = on_unsure
         self._pending: list[Submission] = []
         self._recent: OrderedDict[tuple[int, str], tuple[bytes, Sent]] = OrderedDict()
         self._wake = asyncio.Event()
@@ -165,10 +170,13 @@ class GroupCommit:
                     await failpoint("hub.before_commit")
             except UniqueViolation:
                 look_up = True
-            except Unavailable as error:
-                if not error.temporary or attempt == ATTEMPTS - 1:
+            except (Unavailable, CommitUnknown):
+                if attempt == ATTEMPTS - 1:
                     raise
-                look_up = True
+                look_up = (
+                    True  # the commit may have happened: then the keys are there, and the answer is theirs
+                )
+                self._on_unsure()
                 await asyncio.sleep(0.02 * 2**attempt)
             else:
                 return decided

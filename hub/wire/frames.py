@@ -118,6 +118,7 @@ class Call(Struct, array_like=True, tag=15, frozen=True):
     params: dict[str, Any] | None = None
     key: Key | None = None
     deadline_ms: Annotated[int, Meta(ge=1, le=120_000)] | None = None
+    trace: Annotated[str, Meta(max_length=128)] | None = None  # W3C traceparent
 
 
 class Signal(Struct, array_like=True, tag=17, frozen=True):
