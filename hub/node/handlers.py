@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import structlog
 
@@ -19,7 +19,7 @@ from core.errors import (
 )
 from hub.node.session import Session
 from hub.server.connection import Connection, State
-from hub.streams.rules import content_digest, depth_ok
+from hub.streams.rules import content_digest, storable
 from hub.streams.writer import Sent, Submission
 from hub.wire import codec, limits
 from hub.wire.close import Bye
@@ -45,6 +45,8 @@ if TYPE_CHECKING:
     from hub.node.node import Node
 
 log = structlog.get_logger(__name__)
+
+NOT_STORABLE: Final = f"a body has at most {limits.BODY_DEPTH} levels, string keys and 64-bit integers"
 
 
 class Handlers:
@@ -102,8 +104,8 @@ class Handlers:
             return
         self._take_send(session, stream_id)
         body = frame.body
-        if type(body) is not str and not depth_ok(body):
-            raise Invalid(f"a body nests at most {limits.BODY_DEPTH} levels and its maps have string keys")
+        if type(body) is not str and not storable(body):
+            raise Invalid(NOT_STORABLE)
         node.policy.check_send(frame.kind, body)
         packed = codec.pack(body)
         options = frame.options
@@ -127,8 +129,8 @@ class Handlers:
             self._unknown_stream(conn, session, frame, frame.conversation)
             return
         self._take_send(session, stream_id)
-        if not depth_ok(frame.value):
-            raise Invalid(f"a value nests at most {limits.BODY_DEPTH} levels")
+        if not storable(frame.value):
+            raise Invalid(NOT_STORABLE)
         value = None if frame.change == "recall" else frame.value
         body = codec.pack({"seq": frame.seq, "value": value})
         self._submit(

@@ -51,10 +51,12 @@ def unread(*, head: int, floor: int, read: int, sent: int) -> int:
     return max(0, head - max(floor, read, sent))
 
 
-def depth_ok(value: Any, depth: int = limits.BODY_DEPTH) -> bool:
-    """Whether a body nests at most `depth` levels and its maps have string keys."""
+def storable(value: Any, depth: int = limits.BODY_DEPTH) -> bool:
+    """Whether a value is what a body may be: at most `depth` levels, string keys, integers of 64 bits, no extensions."""
     if isinstance(value, dict):
-        return depth > 0 and all(isinstance(k, str) and depth_ok(v, depth - 1) for k, v in value.items())
+        return depth > 0 and all(isinstance(k, str) and storable(v, depth - 1) for k, v in value.items())
     if isinstance(value, list):
-        return depth > 0 and all(depth_ok(v, depth - 1) for v in value)
-    return isinstance(value, (str, int, float, bytes, bool, type(None)))
+        return depth > 0 and all(storable(v, depth - 1) for v in value)
+    if isinstance(value, int):
+        return -(2**63) <= value < 2**64  # what msgpack can say; JSON can say more
+    return isinstance(value, (str, float, bytes, type(None)))
