@@ -1,0 +1,33 @@
+"""Who may be on the hub: the gateway's implementation of `hub.api.Gate`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from core.actions import Principal
+from core.db import Database
+from core.tokens import AccessTokens
+from gateway.admission import store
+
+
+class HubGate:
+    """Checks tokens without I/O, memberships and sessions in one query each for everybody who comes in."""
+
+    def __init__(self, tokens: AccessTokens, db: Database) -> None:
+        self._tokens, self._db = tokens, db
+
+    def authenticate(self, token: str) -> Principal:
+        """See `hub.api.Gate`. Raises `Unauthenticated`."""
+        return self._tokens.authenticate(token)
+
+    async def admit(self, principals: Sequence[Principal]) -> list[str | None]:
+        """See `hub.api.Gate`: a good token is not enough once its membership or session has ended."""
+        members = await store.active_members(self._db, {p.person_id for p in principals})
+        sessions = await store.open_sessions(self._db, {p.session_id for p in principals})
+        return [_verdict(p, members, sessions) for p in principals]
+
+
+def _verdict(principal: Principal, members: set[tuple[int, int]], sessions: set[int]) -> str | None:
+    if (principal.enterprise_id, principal.person_id) not in members:
+        return "left"
+    return None if principal.session_id in sessions else "revoked"
