@@ -5,7 +5,7 @@ One row for every audited action that was carried out, in its transaction, and o
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import BigInteger, Column, DateTime, Index, LargeBinary, String, Table
 
@@ -49,7 +49,7 @@ _INSERT = sql(
 
 
 async def record(
-    tx: Transaction, ctx: Context, action: Action[object, object], request: object, outcome: str
+    tx: Transaction, ctx: Context, action: Action[Any, Any], request: object, outcome: str
 ) -> None:
     """Write the audit row of this invocation.
 

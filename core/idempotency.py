@@ -97,7 +97,7 @@ async def read(tx: Transaction, slot: Slot) -> Stored | None:
         return None
     if bytes(row["request_digest"]) != slot.request_digest:
         raise Conflict("this idempotency key was used for another request")
-    answer = unpack(bytes(row["answer"])) if row["answer"] is not None else None
+    answer: Any = unpack(bytes(row["answer"])) if row["answer"] is not None else None
     if row["outcome"] == "ok":
         return Stored(answer, None)
     message, detail = answer

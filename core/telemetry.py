@@ -7,6 +7,7 @@ Spans are exported by OTLP only after `export_spans`. Logs are in `core.logs`.
 
 from __future__ import annotations
 
+import importlib
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -123,7 +124,7 @@ def export_spans(otlp_url: str, service: str, node: str) -> Callable[[], None]:
     """
     global _tracer
     try:
-        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+        exporter = importlib.import_module("opentelemetry.exporter.otlp.proto.http.trace_exporter")
         from opentelemetry.sdk.resources import Resource
         from opentelemetry.sdk.trace import TracerProvider
         from opentelemetry.sdk.trace.export import BatchSpanProcessor
@@ -133,7 +134,7 @@ def export_spans(otlp_url: str, service: str, node: str) -> Callable[[], None]:
         resource=Resource.create({"service.name": service, "service.instance.id": node}),
         shutdown_on_exit=False,
     )
-    provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(endpoint=otlp_url)))
+    provider.add_span_processor(BatchSpanProcessor(exporter.OTLPSpanExporter(endpoint=otlp_url)))
     _tracer = provider.get_tracer("bankhub")
 
     def end() -> None:

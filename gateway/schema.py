@@ -24,7 +24,9 @@ people = Table(
     Column("phone", String(20), nullable=True),
     Column("login_name", String(64), nullable=True),  # lower case
     Column("full_name", String(64), nullable=False),
-    Column("password_hash", String(255), nullable=True),  # argon2id, PHC string; NULL: cannot log in by password
+    Column(
+        "password_hash", String(255), nullable=True
+    ),  # argon2id, PHC string; NULL: cannot log in by password
     Column("state", String(16), nullable=False),  # active | disabled
     Column("created_at", DateTime(timezone=True), nullable=False),
     UniqueConstraint("phone", name="uq_gateway_people_phone"),

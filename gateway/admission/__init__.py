@@ -18,7 +18,7 @@ class HubGate:
 
     def authenticate(self, token: str) -> Principal:
         """See `hub.api.Gate`. Raises `Unauthenticated`."""
-        return self._tokens.authenticate(token)
+        return self._tokens.verify(token)
 
     async def admit(self, principals: Sequence[Principal]) -> list[str | None]:
         """See `hub.api.Gate`: a good token is not enough once its membership or session has ended."""

@@ -1,0 +1,132 @@
+"""Who one is, who the others are, joining and leaving."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from core.actions import AUTHENTICATED, INTERNAL, Context, action
+from core.db import Record, UniqueViolation
+from core.errors import Conflict, Forbidden, Invalid, NotFound
+from gateway.api import (
+    AddMember,
+    EndMembership,
+    FindMembers,
+    ListMembers,
+    Me,
+    Member,
+    MemberAdded,
+    Members,
+    MembershipEnded,
+    WhoAmI,
+)
+from gateway.identity import store
+from gateway.identity.rules import masked_phone, may_leave
+from gateway.parts import parts
+from gateway.sessions import store as sessions
+from gateway.sessions.actions import own_person, shown
+
+
+@action(WhoAmI, roles=AUTHENTICATED, audited=False)
+async def me(ctx: Context, command: WhoAmI) -> Me:
+    """Who one is and where one belongs, as of now."""
+    who = ctx.caller
+    enterprises = shown(await store.enterprises_of(ctx.tx, who.person_id))
+    current = [e for e in enterprises if e.enterprise_id == who.enterprise_id]
+    if not current:
+        raise Forbidden("the membership has ended")
+    return Me(
+        person=await own_person(ctx, who.person_id),
+        session_id=who.session_id,
+        enterprise=current[0],
+        enterprises=enterprises,
+    )
+
+
+@action(ListMembers, roles=AUTHENTICATED, audited=False)
+async def list_members(ctx: Context, command: ListMembers) -> Members:
+    """The people of one's own enterprise, by id."""
+    await _require_member(ctx)
+    rows = await store.members_page(ctx.tx, ctx.enterprise_id, command.after, command.limit)
+    members = await _members(ctx, rows)
+    return Members(members=members, next=members[-1].person_id if len(members) == command.limit else None)
+
+
+@action(FindMembers, roles=INTERNAL, audited=False)
+async def find_members(ctx: Context, command: FindMembers) -> list[Member]:
+    """Those of these people who are members of the caller's enterprise now."""
+    return await _members(ctx, await store.members(ctx.tx, ctx.enterprise_id, command.person_ids))
+
+
+@action(AddMember, roles={"administrator"}, idempotent=True)
+async def add_member(ctx: Context, command: AddMember) -> Member:
+    """Take a person in, by phone number; one who is not known yet is created with a first password."""
+    await _require_member(ctx, "administrator")
+    tx, now = ctx.tx, ctx.clock.now()
+    await store.lock_enterprise(tx, ctx.enterprise_id)
+    person_id = await store.person_by_phone(tx, command.phone)
+    if person_id is None:
+        if command.password is None:
+            raise Invalid("a person who is not known yet needs a first password")
+        person_id = ctx.ids.next()
+        try:
+            await store.insert_person(
+                tx,
+                person_id,
+                phone=command.phone,
+                login_name=command.login_name,
+                name=command.name,
+                password_hash=await parts(ctx).passwords.hash(command.password.get_secret_value()),
+                now=now,
+            )
+        except UniqueViolation as error:
+            raise Conflict("the login name or the phone is taken") from error
+    elif await store.membership_state(tx, ctx.enterprise_id, person_id) == store.ACTIVE:
+        raise Conflict("already a member", detail={"person_id": str(person_id)})
+    await store.join(tx, ctx.enterprise_id, person_id, title=command.title, roles=command.roles, now=now)
+    ctx.audit(object=person_id, after=sorted(set(command.roles)))
+    ctx.emit(MemberAdded(enterprise_id=ctx.enterprise_id, person_id=person_id))
+    return (await _members(ctx, await store.members(tx, ctx.enterprise_id, [person_id])))[0]
+
+
+@action(EndMembership, roles={"administrator"})
+async def end_membership(ctx: Context, command: EndMembership) -> None:
+    """Somebody leaves the enterprise: sessions there end at once, conversations follow with the event."""
+    await _require_member(ctx, "administrator")
+    tx, now, person_id = ctx.tx, ctx.clock.now(), command.person_id
+    await store.lock_enterprise(tx, ctx.enterprise_id)
+    if not may_leave(person_id, await store.holders(tx, ctx.enterprise_id, "administrator")):
+        raise Conflict("the last administrator cannot leave")
+    before = await store.roles_of(tx, ctx.enterprise_id, person_id)
+    if not await store.leave(tx, ctx.enterprise_id, person_id, now):
+        raise NotFound
+    ctx.audit(object=person_id, before=before)
+    ended = await sessions.lock_in_enterprise(tx, person_id, ctx.enterprise_id, now)
+    for row in ended:
+        await sessions.end(tx, row["session_id"], "left", now)
+    parts(ctx).end(ctx, [row["session_id"] for row in ended])
+    ctx.emit(MembershipEnded(enterprise_id=ctx.enterprise_id, person_id=person_id, by=ctx.caller.person_id))
+
+
+async def _require_member(ctx: Context, role: str | None = None) -> None:
+    """The token said so up to ten minutes ago; ask again, in the transaction that depends on it."""
+    who = ctx.caller
+    if await store.membership_state(ctx.tx, who.enterprise_id, who.person_id) != store.ACTIVE:
+        raise Forbidden("the membership has ended")
+    if role is not None and role not in await store.roles_of(ctx.tx, who.enterprise_id, who.person_id):
+        raise Forbidden
+
+
+async def _members(ctx: Context, rows: Sequence[Record]) -> list[Member]:
+    roles = await store.roles_of_many(ctx.tx, ctx.enterprise_id, [row["person_id"] for row in rows])
+    return [
+        Member.model_validate(
+            {
+                "person_id": row["person_id"],
+                "name": row["full_name"],
+                "title": row["title"],
+                "phone": masked_phone(row["phone"]),
+                "roles": roles.get(row["person_id"], []),
+            }
+        )
+        for row in rows
+    ]

@@ -1,0 +1,107 @@
+"""What the gateway's handlers share in this process: password threads, token keys, thresholds."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+from typing import TYPE_CHECKING, Final, cast
+
+import structlog
+
+from core.codec import pack, unpack
+from core.context import Context
+from core.errors import BankhubError
+from core.keys import cluster_secret, derive
+from core.runtime import Runtime
+from core.tokens import AccessTokens
+from gateway.sessions import store
+from gateway.sessions.passwords import Passwords
+from gateway.sessions.rules import Throttle
+
+if TYPE_CHECKING:
+    from gateway.service import GatewayService
+
+log = structlog.get_logger(__name__)
+
+ENDED: Final = "gateway.ended"
+"""Bus channel on which every edge learns at once which sessions have ended."""
+_POLL_S: Final = 10.0  # without the bus
+
+
+class Parts:
+    """Made when the gateway starts. Handlers get them by `parts(ctx)`."""
+
+    def __init__(self, runtime: Runtime, tokens: AccessTokens) -> None:
+        settings, secret = runtime.settings, cluster_secret(runtime.settings)
+        self._runtime = runtime
+        self.tokens = tokens
+        self._poll: asyncio.Task[None] | None = None
+        self.passwords = Passwords(settings)
+        self.refresh_secret = derive(secret, "refresh tokens")
+        self.attempt_secret = derive(secret, "login attempts")
+        self.account_throttle = Throttle(
+            settings.login_free_failures,
+            settings.login_delay_s,
+            settings.login_delay_max_s,
+            settings.login_forget_s,
+        )
+        self.source_throttle = Throttle(
+            settings.login_source_failures,
+            settings.login_delay_s,
+            settings.login_delay_max_s,
+            settings.login_forget_s,
+        )
+
+    def end(self, ctx: Context, session_ids: list[int]) -> None:
+        """After the commit, let no edge accept tokens of these sessions any more."""
+
+        async def announce() -> None:
+            for session_id in session_ids:
+                self.tokens.revocations.end_session(session_id)
+            await self._runtime.bus.publish(ENDED, pack(session_ids))
+
+        if session_ids:
+            ctx.after_commit(announce)
+
+    def hear(self, payload: bytes) -> None:
+        """Another process ended sessions."""
+        try:
+            for session_id in unpack(payload):
+                self.tokens.revocations.end_session(int(session_id))
+        except (BankhubError, TypeError, ValueError):
+            log.warning("gateway.ended_unreadable", payload_bytes=len(payload))
+
+    async def catch_up(self) -> None:
+        """Learn from the database what the bus may not have brought: at start, and whenever the bus is back."""
+        since = self._runtime.clock.now() - timedelta(seconds=self._runtime.settings.access_token_s)
+        for session_id in await store.ended_since(self._runtime.db, since):
+            self.tokens.revocations.end_session(session_id)
+
+    def bus_changed(self, up: bool) -> None:
+        """The bus went or came back. Without it look every few seconds, so that nobody ended stays in."""
+        if self._poll is not None:
+            self._poll.cancel()
+        self._poll = asyncio.get_running_loop().create_task(self._catch_up(once=up))
+
+    def close(self) -> None:
+        """Let the threads end."""
+        if self._poll is not None:
+            self._poll.cancel()
+            self._poll = None
+        self.passwords.close()
+
+    async def _catch_up(self, *, once: bool) -> None:
+        while True:
+            try:
+                await self.catch_up()
+            except BankhubError as error:
+                log.warning("gateway.catch_up_failed", code=error.code)
+            else:
+                if once:
+                    return
+            await asyncio.sleep(_POLL_S)
+
+
+def parts(ctx: Context) -> Parts:
+    """The gateway's parts, from inside one of its handlers."""
+    return cast("GatewayService", ctx.service).parts

@@ -1,0 +1,85 @@
+"""The gateway as a service: the HTTP edge and the identities behind it."""
+
+from __future__ import annotations
+
+import socket
+from typing import TYPE_CHECKING
+
+import structlog
+from aiohttp import web
+
+from core.actions import actions_in
+from core.service import Service
+from core.tokens import AccessTokens
+from gateway.guard import GuardedServer
+from gateway.http import Edge
+from gateway.identity import actions as identity
+from gateway.parts import ENDED, Parts
+from gateway.sessions import actions as sessions
+
+if TYPE_CHECKING:
+    from core.runtime import Runtime
+
+log = structlog.get_logger(__name__)
+
+
+class GatewayService(Service):
+    """Identity, and (unless `listen` is false) the HTTP edge of this process.
+
+    `tokens` are the same object that the hub of this process authenticates with, so that both learn of revocations.
+    """
+
+    name = "gateway"
+    actions = actions_in(sessions, identity)
+
+    def __init__(
+        self, tokens: AccessTokens, *, listen: bool = True, sock: socket.socket | None = None
+    ) -> None:
+        self._tokens = tokens
+        self._listen = listen
+        self._sock = sock
+        self._parts: Parts | None = None
+        self._runner: web.ServerRunner | None = None
+
+    @property
+    def parts(self) -> Parts:
+        """What handlers share. There between start and stop."""
+        assert self._parts is not None, "the gateway has not been started"
+        return self._parts
+
+    @property
+    def port(self) -> int | None:
+        """Where it listens."""
+        return int(self._runner.addresses[0][1]) if self._runner is not None else None
+
+    async def start(self, runtime: Runtime) -> None:
+        """Hear of ended sessions, then open the door. Raises `OSError` where the port is taken."""
+        parts = self._parts = Parts(runtime, self._tokens)
+        await runtime.bus.subscribe(ENDED, parts.hear)
+        runtime.bus.on_state(parts.bus_changed)
+        await parts.catch_up()
+        if not self._listen:
+            return
+        settings, edge = runtime.settings, Edge(runtime, self._tokens)
+        server = GuardedServer(edge.handle, settings, edge.malformed)
+        runner = web.ServerRunner(server, handle_signals=False, shutdown_timeout=settings.drain_s)
+        await runner.setup()
+        self._runner = runner
+        site: web.BaseSite
+        if self._sock is not None:
+            site = web.SockSite(runner, self._sock, backlog=1024)
+        else:
+            site = web.TCPSite(
+                runner, settings.gateway_host, settings.gateway_port, backlog=1024, reuse_port=True
+            )
+        await site.start()
+        log.info("gateway.listening", port=self.port)
+
+    async def stop(self) -> None:
+        """Close the door, let running requests finish."""
+        if self._runner is not None:
+            await self._runner.cleanup()
+            self._runner = None
+        if self._parts is not None:
+            self._parts.close()
+            self._parts = None

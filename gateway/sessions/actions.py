@@ -1,0 +1,337 @@
+"""Logging in, staying logged in, going elsewhere, logging out."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from core.actions import AUTHENTICATED, PUBLIC, Context, Principal, Rate, action
+from core.clock import to_ms
+from core.db import Record, UniqueViolation
+from core.errors import Forbidden, NotFound, TooManyRequests, Unauthenticated
+from gateway.api import (
+    AccessToken,
+    Enterprise,
+    ListSessions,
+    LoggedIn,
+    Login,
+    Logout,
+    Person,
+    Refresh,
+    RevokeSession,
+    Session,
+    SessionRevoked,
+    SwitchEnterprise,
+)
+from gateway.identity import store as people
+from gateway.identity.rules import choose_enterprise, masked_phone, normal_login, source_of
+from gateway.parts import parts
+from gateway.sessions import rules, store
+
+WRONG = "the login or the password is not right"
+_KNOWN_DEVICE_DAYS = 180
+
+
+# --- login ----------------------------------------------------------------------------------------------------------
+
+
+@action(Login, roles=PUBLIC, transaction=False, limit=Rate(burst=30, per_s=1.0))
+async def login(ctx: Context, command: Login) -> LoggedIn:
+    """Log in with a phone number or login name and the password.
+
+    Unknown account and wrong password get the same answer in the same time. Failures delay further attempts on this
+    account from this source only, or from this device if the account knows it: nobody can lock out somebody else.
+    """
+    have, typed = parts(ctx), normal_login(command.login)
+    ctx.audit(device=command.device)
+    for _ in range(3):
+        try:
+            person, account_key, source_key = await ctx.transact(_attempt, typed, command.device)
+            break
+        except UniqueViolation:  # two first failures at once
+            continue
+    else:
+        raise TooManyRequests(retry_ms=500)
+    password = command.password.get_secret_value()
+    stored = None if person is None else person["password_hash"]
+    right = await have.passwords.verify(stored, password)
+    if not right or person is None or person["state"] != people.ACTIVE:
+        await ctx.transact(_count_source, source_key)
+        raise Unauthenticated(WRONG)
+    rehashed = await have.passwords.hash(password) if have.passwords.outdated(stored or "") else None
+    return await ctx.transact(_begin, command, person["person_id"], account_key, rehashed)
+
+
+async def _attempt(ctx: Context, typed: str, device: str) -> tuple[Record | None, bytes, bytes]:
+    """Refuse who has to wait; count this attempt as failed until it succeeds, so that parallel ones add up."""
+    have, now_ms, source = parts(ctx), ctx.clock.now_ms(), source_of(ctx.source.address)
+    person = await people.person_by_login(ctx.tx, typed)
+    since = ctx.clock.now() - timedelta(days=_KNOWN_DEVICE_DAYS)
+    known = await store.knows_device(ctx.tx, person["person_id"] if person else 0, device, since)
+    account_key = rules.attempt_key(have.attempt_secret, typed, f"device {device}" if known else source)
+    source_key = rules.attempt_key(have.attempt_secret, "", source)
+    so_far = await store.failures(ctx.tx, account_key, lock=True)
+    wait_ms = rules.remaining_ms(so_far, now_ms)
+    if not known:
+        wait_ms = max(wait_ms, rules.remaining_ms(await store.failures(ctx.tx, source_key), now_ms))
+    if wait_ms:
+        raise TooManyRequests("too many failed logins", retry_ms=wait_ms)
+    await store.put_failures(ctx.tx, account_key, rules.after_failure(so_far, have.account_throttle, now_ms))
+    return person, account_key, source_key
+
+
+async def _count_source(ctx: Context, source_key: bytes) -> None:
+    have, now_ms = parts(ctx), ctx.clock.now_ms()
+    so_far = await store.failures(ctx.tx, source_key, lock=True)
+    await store.put_failures(ctx.tx, source_key, rules.after_failure(so_far, have.source_throttle, now_ms))
+
+
+async def _begin(
+    ctx: Context, command: Login, person_id: int, account_key: bytes, rehashed: str | None
+) -> LoggedIn:
+    have, tx, now, settings = parts(ctx), ctx.tx, ctx.clock.now(), ctx.runtime.settings
+    await store.clear_failures(tx, account_key)
+    if rehashed is not None:
+        await people.set_password(tx, person_id, rehashed)
+    belongs = await people.enterprises_of(tx, person_id)
+    last = await store.last_enterprise(tx, person_id)
+    chosen = choose_enterprise([one[0] for one in belongs], command.enterprise_id, last)
+    if chosen is None or not await people.lock_membership(tx, chosen, person_id):
+        raise Forbidden("no membership in such an enterprise")
+    session_id, expires_at = ctx.ids.next(), now + timedelta(seconds=settings.session_absolute_s)
+    await store.insert(
+        tx,
+        session_id,
+        person_id=person_id,
+        enterprise_id=chosen,
+        device=command.device,
+        platform=command.platform,
+        now=now,
+        expires_at=expires_at,
+    )
+    token = ctx.rng.token()
+    idle_end = min(expires_at, now + timedelta(seconds=settings.session_idle_s))
+    await store.insert_token(tx, rules.token_digest(token), session_id, now=now, expires_at=idle_end)
+    ctx.audit(enterprise_id=chosen, person_id=person_id, session_id=session_id, object=session_id)
+    access, access_ms = have.tokens.sign(
+        _principal(person_id, chosen, belongs, session_id, command.device, to_ms(expires_at))
+    )
+    return await _logged_in(
+        ctx, person_id, chosen, belongs, access, access_ms, token, session_id, to_ms(expires_at)
+    )
+
+
+async def _logged_in(
+    ctx: Context,
+    person_id: int,
+    enterprise_id: int,
+    belongs: list[tuple[int, str, list[str]]],
+    access: str,
+    access_ms: int,
+    refresh_token: str,
+    session_id: int,
+    session_ms: int,
+) -> LoggedIn:
+    enterprises = shown(belongs)
+    return LoggedIn(
+        access_token=access,
+        access_expires_ms=access_ms,
+        refresh_token=refresh_token,
+        session_id=session_id,
+        session_expires_ms=session_ms,
+        person=await own_person(ctx, person_id),
+        enterprise=next(e for e in enterprises if e.enterprise_id == enterprise_id),
+        enterprises=enterprises,
+    )
+
+
+def shown(belongs: list[tuple[int, str, list[str]]]) -> list[Enterprise]:
+    """Memberships as their owner sees them."""
+    return [Enterprise.model_validate({"enterprise_id": e, "name": n, "roles": r}) for e, n, r in belongs]
+
+
+async def own_person(ctx: Context, person_id: int) -> Person:
+    """A person as that person sees it. Raises `Unauthenticated` where there is none any more."""
+    row = await people.person(ctx.tx, person_id)
+    if row is None or row["state"] != people.ACTIVE:
+        raise Unauthenticated
+    return Person(
+        person_id=person_id,
+        name=row["full_name"],
+        login_name=row["login_name"],
+        phone=masked_phone(row["phone"]),
+    )
+
+
+def _principal(
+    person_id: int,
+    enterprise_id: int,
+    belongs: list[tuple[int, str, list[str]]],
+    session_id: int,
+    device: str,
+    expires_ms: int,
+) -> Principal:
+    roles = next(frozenset(roles) for one, _, roles in belongs if one == enterprise_id)
+    return Principal(person_id, enterprise_id, roles, session_id, device, expires_ms)
+
+
+# --- refresh --------------------------------------------------------------------------------------------------------
+
+
+@action(Refresh, roles=PUBLIC, transaction=False, limit=Rate(burst=60, per_s=2.0))
+async def refresh(ctx: Context, command: Refresh) -> LoggedIn:
+    """Exchange the refresh token for its successor and a new access token with today's roles.
+
+    A token that two parties have ends the session for both. Where only the answer was lost, the same token from the
+    same device gets the same successor for a short while.
+    """
+    renewed = await ctx.transact(_refresh, command)
+    if renewed is None:  # raised here, so that what ended the session is committed
+        raise Unauthenticated("the session has ended")
+    return renewed
+
+
+async def _refresh(ctx: Context, command: Refresh) -> LoggedIn | None:
+    have, tx, now, settings = parts(ctx), ctx.tx, ctx.clock.now(), ctx.runtime.settings
+    token = command.refresh_token.get_secret_value()
+    digest = rules.token_digest(token)
+    session_id = await store.session_of_token(tx, digest)
+    session = None if session_id is None else await store.lock(tx, session_id)
+    row = None if session is None else await store.token(tx, digest)
+    if session is None or row is None:
+        return None
+    person_id, enterprise_id = session["person_id"], session["enterprise_id"]
+    ctx.audit(person_id=person_id, enterprise_id=enterprise_id, session_id=session_id, object=session_id)
+    presented = rules.Presented(
+        device=session["device"],
+        expires_ms=to_ms(row["expires_at"]),
+        rotated_ms=None if row["rotated_at"] is None else to_ms(row["rotated_at"]),
+        successor_used=row["successor_rotated_at"] is not None,
+        session_expires_ms=to_ms(session["expires_at"]),
+        session_ended=session["ended_at"] is not None,
+    )
+    verdict = rules.judge(presented, command.device, to_ms(now), settings.refresh_grace_s)
+    if verdict is rules.Verdict.REFUSE:
+        return None
+    if verdict is rules.Verdict.THEFT:
+        await end_session(ctx, session["session_id"], person_id, enterprise_id, session["device"], "theft")
+        return None
+    belongs = await people.enterprises_of(tx, person_id)
+    active = await people.lock_membership(tx, enterprise_id, person_id)
+    if not active or enterprise_id not in [one[0] for one in belongs]:
+        await end_session(ctx, session["session_id"], person_id, enterprise_id, session["device"], "left")
+        return None
+    successor = rules.successor(have.refresh_secret, token)
+    if verdict is rules.Verdict.ROTATE:
+        idle_end = min(session["expires_at"], now + timedelta(seconds=settings.session_idle_s))
+        successor_digest = rules.token_digest(successor)
+        await store.insert_token(tx, successor_digest, session["session_id"], now=now, expires_at=idle_end)
+        await store.rotate(tx, digest, successor_digest, now)
+        await store.use(tx, session["session_id"], enterprise_id, now)
+    expires_ms = to_ms(session["expires_at"])
+    access, access_ms = have.tokens.sign(
+        _principal(person_id, enterprise_id, belongs, session["session_id"], command.device, expires_ms)
+    )
+    return await _logged_in(
+        ctx,
+        person_id,
+        enterprise_id,
+        belongs,
+        access,
+        access_ms,
+        successor,
+        session["session_id"],
+        expires_ms,
+    )
+
+
+# --- while logged in ------------------------------------------------------------------------------------------------
+
+
+@action(SwitchEnterprise, roles=AUTHENTICATED)
+async def switch_enterprise(ctx: Context, command: SwitchEnterprise) -> AccessToken:
+    """Go on in another enterprise one belongs to: an access token for that one, the same session."""
+    who = ctx.caller
+    belongs = await people.enterprises_of(ctx.tx, who.person_id)
+    active = await people.lock_membership(ctx.tx, command.enterprise_id, who.person_id)
+    if not active or command.enterprise_id not in [one[0] for one in belongs]:
+        raise NotFound
+    session = await store.lock(ctx.tx, who.session_id)
+    if session is None or session["ended_at"] is not None or session["person_id"] != who.person_id:
+        raise Unauthenticated
+    await store.use(ctx.tx, who.session_id, command.enterprise_id, ctx.clock.now())
+    ctx.audit(object=command.enterprise_id)
+    expires_ms = to_ms(session["expires_at"])
+    access, access_ms = parts(ctx).tokens.sign(
+        _principal(
+            who.person_id, command.enterprise_id, belongs, who.session_id, session["device"], expires_ms
+        )
+    )
+    return AccessToken(access_token=access, access_expires_ms=access_ms)
+
+
+@action(Logout, roles=AUTHENTICATED)
+async def logout(ctx: Context, command: Logout) -> None:
+    """End this session, here and on the hub."""
+    who = ctx.caller
+    await end_session(ctx, who.session_id, who.person_id, who.enterprise_id, who.device, "logout")
+    ctx.audit(object=who.session_id)
+
+
+@action(ListSessions, roles=AUTHENTICATED, audited=False)
+async def list_sessions(ctx: Context, command: ListSessions) -> list[Session]:
+    """One's own sessions that have not ended, newest first."""
+    who = ctx.caller
+    return [
+        Session(
+            session_id=row["session_id"],
+            enterprise_id=row["enterprise_id"],
+            device=row["device"],
+            platform=row["platform"] or "",
+            created_ms=to_ms(row["created_at"]),
+            used_ms=to_ms(row["used_at"]),
+            expires_ms=to_ms(row["expires_at"]),
+            current=row["session_id"] == who.session_id,
+        )
+        for row in await store.of_person(ctx.tx, who.person_id, ctx.clock.now())
+    ]
+
+
+@action(RevokeSession, roles=AUTHENTICATED)
+async def revoke_session(ctx: Context, command: RevokeSession) -> None:
+    """End one of one's own sessions; an administrator also those that are in the own enterprise."""
+    who = ctx.caller
+    session = await store.lock(ctx.tx, command.session_id)
+    own = session is not None and session["person_id"] == who.person_id
+    if session is not None and not own and session["enterprise_id"] == who.enterprise_id:
+        own = "administrator" in await people.roles_of(ctx.tx, who.enterprise_id, who.person_id)
+    if session is None or not own or session["ended_at"] is not None:
+        raise NotFound
+    ctx.audit(object=command.session_id)
+    await end_session(
+        ctx,
+        command.session_id,
+        session["person_id"],
+        session["enterprise_id"],
+        session["device"],
+        "revoked",
+    )
+
+
+async def end_session(
+    ctx: Context, session_id: int, person_id: int, enterprise_id: int, device: str, why: str
+) -> None:
+    """End a session: its tokens are refused, the hub closes its connections. Nothing where it had ended."""
+    if not await store.end(ctx.tx, session_id, why, ctx.clock.now()):
+        return
+    parts(ctx).end(ctx, [session_id])
+    ctx.emit(
+        SessionRevoked.model_validate(
+            {
+                "enterprise_id": enterprise_id,
+                "session_id": session_id,
+                "person_id": person_id,
+                "device": device,
+                "why": why,
+            }
+        )
+    )
