@@ -1,0 +1,1 @@
+"""Conversations, members, messages, receipts: what staff chat means, on top of the hub's streams."""
