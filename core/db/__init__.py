@@ -46,6 +46,7 @@ __all__ = [
     "Transaction",
     "UniqueViolation",
     "connect",
+    "migrate",
     "sql",
 ]
 
@@ -79,4 +80,13 @@ async def connect(
             lock_timeout_s=lock_timeout_s,
             rng=rng,
         )
+    raise Invalid("the database URL begins with postgresql://")
+
+
+async def migrate(url: str) -> list[str]:
+    """Bring the database of `url` up to date; several processes may do so at once. Gives the revisions it ran."""
+    if url.startswith(_POSTGRES):
+        from core.db import upgrade
+
+        return await upgrade.migrate(url)
     raise Invalid("the database URL begins with postgresql://")

@@ -193,7 +193,7 @@ class _Block(AbstractAsyncContextManager[Transaction]):
             else:
                 await transaction.rollback()
         finally:
-            await self._database.release(transaction._connection)  # noqa: SLF001 - the block owns it
+            await self._database.release(transaction._connection)
 
 
 class PostgresDatabase(Database):
@@ -287,7 +287,7 @@ async def _insert_many(
         text = _inserts.get(key)
         if text is None:
             marks = ", ".join(f"${n}" for n in range(1, len(columns) + 1))
-            text = _inserts[key] = f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({marks})"  # noqa: S608
+            text = _inserts[key] = f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({marks})"
         await connection.executemany(text, rows)
 
 

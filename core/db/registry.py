@@ -59,7 +59,7 @@ STATEMENTS: Final[list[Sql]] = []
 
 def sql(text: str, *, exempt: str | None = None) -> Sql:
     """Register a portable statement. Raises `ValueError` for parameters that do not add up."""
-    frame = sys._getframe(1)  # noqa: SLF001 - the module that registers is what a failing test must name
+    frame = sys._getframe(1)
     where = f"{frame.f_globals.get('__name__', '?')}:{frame.f_lineno}"
     statement = Sql(text, exempt, where)
     STATEMENTS.append(statement)

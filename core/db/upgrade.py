@@ -1,0 +1,122 @@
+"""Bringing a database up to date, by as many processes at once as there are."""
+
+from __future__ import annotations
+
+import io
+import re
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Final
+
+import asyncpg
+import structlog
+
+from core.db.postgres import translate
+
+log = structlog.get_logger(__name__)
+
+DIRECTORY: Final = Path(__file__).resolve().parent.parent / "migrations"
+LOCK_TABLE: Final = "core_migration_lock"
+WAIT_S: Final = 300.0  # for another process that is migrating
+
+_REVISION: Final = re.compile(r"^revision = [\"'](\w+)[\"']", re.MULTILINE)
+_DOWN: Final = re.compile(r"^down_revision = [\"'](\w+)[\"']", re.MULTILINE)
+
+
+async def migrate(url: str) -> list[str]:
+    """Run the revisions that the database of `url` has not yet, all of them or none; gives their names.
+
+    Processes that call this at once wait for each other on a row; the first does the work. Raises errors of
+    `core.db.errors`, and `DatabaseError` for a database that a newer version of this program has migrated.
+    """
+    try:
+        connection = await asyncpg.connect(url, timeout=10.0, command_timeout=WAIT_S)
+    except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
+        raise translate(error) from error
+    try:
+        chain = revisions()
+        if await _current(connection) == chain[-1]:
+            return []
+        await _make_lock(connection)
+        async with connection.transaction():
+            await connection.execute(f"SELECT lock_id FROM {LOCK_TABLE} FOR UPDATE")
+            current = await _current(connection)
+            missing = after(chain, current)
+            if missing:
+                await connection.execute(script("postgresql", current, chain[-1]))
+        for revision in missing:
+            log.info("db.migrated", revision=revision)
+        return missing
+    except asyncpg.PostgresError as error:
+        raise translate(error, unknown=True) from error
+    finally:
+        await connection.close()
+
+
+def revisions() -> list[str]:
+    """The chain, oldest first, read from the files without importing them: start-up is no place to load Alembic."""
+    follows: dict[str | None, str] = {}
+    for file in sorted((DIRECTORY / "versions").glob("*.py")):
+        text = file.read_text(encoding="utf-8")
+        revision, down = _REVISION.search(text), _DOWN.search(text)
+        if revision is None:
+            raise ValueError(f"{file.name} is not a revision")
+        before = down[1] if down else None
+        if before in follows:
+            raise ValueError(f"{file.name} and another revision both follow {before}: the chain is one")
+        follows[before] = revision[1]
+    chain: list[str] = []
+    while (following := follows.get(chain[-1] if chain else None)) is not None:
+        chain.append(following)
+    if len(chain) != len(follows):
+        raise ValueError("revisions that follow nothing in the chain")
+    return chain
+
+
+def after(chain: list[str], current: str | None) -> list[str]:
+    """What of the chain comes after `current`. Raises `ValueError` for a revision that is not in it."""
+    if current is None:
+        return chain
+    if current not in chain:
+        raise ValueError(f"the database is at revision {current}, which this version does not know")
+    return chain[chain.index(current) + 1 :]
+
+
+def script(dialect: str, current: str | None, target: str) -> str:
+    """The SQL from one revision to another in a dialect (`postgresql`, or `dm` where its dialect is installed)."""
+    from alembic.config import Config
+    from alembic.runtime.environment import EnvironmentContext
+    from alembic.script import ScriptDirectory
+
+    buffer = io.StringIO()
+    config = Config(attributes={"dialect": dialect, "script": buffer, "lock_table": LOCK_TABLE})
+    config.set_main_option("script_location", str(DIRECTORY))
+    directory = ScriptDirectory.from_config(config)
+
+    def steps(revision: Any, context: Any) -> Any:
+        return directory._upgrade_revs(target, revision)  # as alembic.command.upgrade does
+
+    with EnvironmentContext(
+        config, directory, fn=steps, as_sql=True, starting_rev=current, destination_rev=target
+    ):
+        directory.run_env()
+    return buffer.getvalue()
+
+
+async def _current(connection: Any) -> str | None:
+    # not to_regclass: it may answer from a cache filled before this transaction waited for its lock
+    if not await connection.fetchval(
+        "SELECT count(*) FROM pg_tables WHERE schemaname = current_schema() AND tablename = 'alembic_version'"
+    ):
+        return None
+    revision: str | None = await connection.fetchval("SELECT version_num FROM alembic_version")
+    return revision
+
+
+async def _make_lock(connection: Any) -> None:
+    # IF NOT EXISTS is not race-free: when it fails, another process has just made the table and its row
+    with suppress(asyncpg.UniqueViolationError):
+        await connection.execute(
+            f"CREATE TABLE IF NOT EXISTS {LOCK_TABLE} (lock_id SMALLINT PRIMARY KEY);"
+            f"INSERT INTO {LOCK_TABLE} VALUES (1) ON CONFLICT DO NOTHING"
+        )
