@@ -1,0 +1,80 @@
+"""A process of bankhub inside a test: real database, real services, a clock of the test's own if it wants one."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from core.actions import Principal
+from core.bus import MemoryBus, MemoryNetwork
+from core.calls import Calls
+from core.clock import Clock, SystemClock
+from core.db import connect
+from core.ids import Ids
+from core.rng import SystemRng
+from core.runtime import Runtime
+from core.service import Host, Service
+from core.settings import Settings, load
+
+_workers = iter(range(1 << 30))
+
+
+def settings_for(database: str, var_dir: Path, **changes: Any) -> Settings:
+    """Settings with cheap passwords and ports of the system's choice."""
+    given: dict[str, Any] = {
+        "database_url": database,
+        "var_dir": var_dir,
+        "gateway_port": 0,
+        "hub_port": 0,
+        "password_memory_kib": 1024,
+        "password_time_cost": 1,
+        "cluster_secret": "the same in every process of a test, and nowhere else",
+        "database_pool_max": 10,
+    }
+    return load({}, **(given | changes))
+
+
+@asynccontextmanager
+async def process(
+    settings: Settings,
+    services: Sequence[Service],
+    *,
+    clock: Clock | None = None,
+    network: MemoryNetwork | None = None,
+) -> AsyncIterator[Runtime]:
+    """A started process with these services; stopped and closed at the end."""
+    assert settings.database_url is not None
+    clock, rng = clock or SystemClock(), SystemRng()
+    db = await connect(
+        settings.database_url.get_secret_value(), min_size=1, max_size=settings.database_pool_max, rng=rng
+    )
+    bus = MemoryBus(network or MemoryNetwork())
+    await bus.start()
+    runtime = Runtime(
+        settings=settings,
+        clock=clock,
+        rng=rng,
+        ids=Ids(clock, next(_workers) % 1024),
+        db=db,
+        bus=bus,
+        node=f"test-{secrets.token_hex(4)}",
+        calls=Calls(),
+    )
+    host = Host(runtime, services)
+    try:
+        await host.start()
+        yield runtime
+    finally:
+        await host.stop()
+        await bus.stop()
+        await db.close()
+
+
+def somebody(
+    *roles: str, person_id: int = 11, enterprise_id: int = 1, session_id: int = 111, device: str = "phone"
+) -> Principal:
+    """A person with these roles."""
+    return Principal(person_id, enterprise_id, frozenset(roles or {"employee"}), session_id, device, 1 << 50)
