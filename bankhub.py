@@ -1,7 +1,274 @@
-"""The front door: command line and composition root. It knows every package; no package knows it."""
+"""The front door: the verbs of bankhub. It knows every package; no package knows it.
+
+Each verb imports what it needs when it is called, so that `bankhub down` does not load a database driver.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import json
+import os
 import sys
+from collections.abc import Awaitable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
-print("the verbs are being built:", sys.argv[1:])
+import typer
+
+from core.errors import BankhubError
+
+if TYPE_CHECKING:
+    from core.settings import Settings
+
+T = TypeVar("T")
+ROOT = Path(__file__).resolve().parent
+
+app = typer.Typer(
+    name="bankhub",
+    help="The hub, gateway and services of an enterprise mobile bank (企业手机银行).",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+GatewayPort = Annotated[int | None, typer.Option(help="HTTP port (default 8080).", show_default=False)]
+HubPort = Annotated[int | None, typer.Option(help="WebSocket port (default 8081).", show_default=False)]
+
+
+# --- running ------------------------------------------------------------------------------------------------------
+
+
+@app.command(rich_help_panel="Run")
+def up(
+    detach: Annotated[bool, typer.Option("--detach", "-d", help="Run in the background.")] = False,
+    demo: Annotated[bool, typer.Option(help="Load the demonstration enterprise at first start.")] = True,
+    workers: Annotated[int | None, typer.Option(help="Worker processes (default: cores - 1).")] = None,
+    gateway_port: GatewayPort = None,
+    hub_port: HubPort = None,
+) -> None:
+    """Start everything on this machine: engines, gateway, hub; Ctrl-C stops it."""
+    from house.supervisor import Supervisor
+
+    settings = load(workers=workers, gateway_port=gateway_port, hub_port=hub_port)
+    if detach:
+        from house.detach import detach as go
+
+        raise typer.Exit(go(settings.var_dir, sys.argv[2:]))
+    quiet_logs()
+    run(Supervisor(settings, demo=demo, say=lambda text: print(text, flush=True)).run())
+
+
+@app.command(rich_help_panel="Run")
+def down() -> None:
+    """Stop what `up` started, in order; waits for it."""
+    from house.supervisor import down as stop
+
+    settings = load()
+    stopped = run(stop(settings.var_dir, timeout_s=settings.drain_s + 60.0))
+    print("bankhub has stopped" if stopped else "bankhub is not running")
+
+
+@app.command(rich_help_panel="Run")
+def serve(
+    roles: Annotated[str | None, typer.Option(help="Services, as in gateway,hub,im (default: all).")] = None,
+    gateway_port: GatewayPort = None,
+    hub_port: HubPort = None,
+) -> None:
+    """Run one process with these services, on engines that settings name: what a container runs."""
+    from house.compose import serve as run_process
+
+    run_fast(run_process(load(roles=roles, gateway_port=gateway_port, hub_port=hub_port)))
+
+
+@app.command(rich_help_panel="Run")
+def migrate() -> None:
+    """Bring the database's tables up to date."""
+    from house.compose import migrate as run_migrations
+
+    with engines_of(load(), {"postgres"}) as settings:
+        revisions = run(run_migrations(settings))
+    print(f"ran {', '.join(revisions)}" if revisions else "the database is up to date")
+
+
+@app.command(hidden=True)
+def seed() -> None:
+    """Load the demonstration: `up` does it at first start."""
+    from house.compose import seed as load_demonstration
+
+    run_fast(load_demonstration(load()))
+
+
+# --- using --------------------------------------------------------------------------------------------------------
+
+
+@app.command(rich_help_panel="Use")
+def chat(
+    login: Annotated[str, typer.Option("--as", help="Who you are, for example 13800000001.")],
+    password: Annotated[str | None, typer.Option(help="Default: the demonstration's.")] = None,
+    to: Annotated[str | None, typer.Option(help="Conversation to begin in (default: the first).")] = None,
+) -> None:
+    """Talk to the others from a terminal."""
+    from house.chat import chat as talk
+
+    run(talk(load(), login=login, password=password, to=to))
+
+
+# --- looking ------------------------------------------------------------------------------------------------------
+
+
+@app.command(rich_help_panel="Look")
+def config() -> None:
+    """Print every setting, secrets masked."""
+    width = max(map(len, settings_shown := load().masked()))
+    for name, value in settings_shown.items():
+        print(f"BANKHUB_{name.upper():<{width}}  {json.dumps(value, ensure_ascii=False, default=str)}")
+
+
+@app.command(rich_help_panel="Look")
+def doctor(
+    outbox: Annotated[
+        bool, typer.Option("--outbox", help="List events that could not be delivered.")
+    ] = False,
+    outbox_retry: Annotated[
+        str | None, typer.Option(help="Send a parked event again: its id, or all.")
+    ] = None,
+) -> None:
+    """Say what is wrong with this place, if anything; look at events that could not be delivered."""
+    from house import doctor as doctors
+
+    settings = load()
+    if outbox or outbox_retry:
+        with engines_of(settings, {"postgres"}) as settings:
+            raise typer.Exit(run(doctors.outbox(settings, retry=outbox_retry)))
+    raise typer.Exit(run(doctors.examine(settings)))
+
+
+@app.command(rich_help_panel="Look")
+def verify(
+    stream: Annotated[int | None, typer.Argument(help="Conversation or stream id (default: all).")] = None,
+) -> None:
+    """Walk the digest chains of stored streams and say where one breaks."""
+    from house.compose import verify as walk
+
+    with engines_of(load(), {"postgres"}) as settings:
+        raise typer.Exit(run(walk(settings, stream)))
+
+
+@app.command(rich_help_panel="Look")
+def openapi() -> None:
+    """Print the OpenAPI 3.1 document of all actions."""
+    from house.compose import openapi as document
+
+    print(json.dumps(document(), ensure_ascii=False, indent=2))
+
+
+# --- building -----------------------------------------------------------------------------------------------------
+
+
+@app.command(rich_help_panel="Build")
+def check(
+    fix: Annotated[bool, typer.Option("--fix", help="Repair what can be repaired first.")] = False,
+) -> None:
+    """Formats, types, floors and house lints; no tests."""
+    from house.checks import check as run_checks
+
+    raise typer.Exit(run_checks(fix=fix))
+
+
+@app.command(
+    rich_help_panel="Build", context_settings={"allow_extra_args": True, "ignore_unknown_options": True}
+)
+def test(context: typer.Context) -> None:
+    """`check` and every test; with arguments, pytest with these alone."""
+    from house.checks import test as run_tests
+
+    raise typer.Exit(run_tests(context.args))
+
+
+@app.command(
+    rich_help_panel="Build", context_settings={"allow_extra_args": True, "ignore_unknown_options": True}
+)
+def bench(context: typer.Context) -> None:
+    """Measure: `bench hub --json`, `bench faults --minutes N`."""
+    from house.compose import bench as measure
+
+    raise typer.Exit(measure(context.args))
+
+
+@app.command(rich_help_panel="Build")
+def lock(
+    upgrade: Annotated[bool, typer.Option("--upgrade", help="Take the newest versions.")] = False,
+) -> None:
+    """Make requirements.lock from pyproject.toml."""
+    from house.lock import make
+
+    raise typer.Exit(make(upgrade=upgrade))
+
+
+# --- how ----------------------------------------------------------------------------------------------------------
+
+
+def load(**overrides: Any) -> Settings:
+    """Settings; paths that nobody set are beside this file, wherever we are called from."""
+    from core.settings import Settings
+    from core.settings import load as load_settings
+
+    if "BANKHUB_CONFIG_FILE" not in os.environ and (ROOT / "bankhub.toml").exists():
+        os.environ["BANKHUB_CONFIG_FILE"] = str(ROOT / "bankhub.toml")
+    given = {name: value for name, value in overrides.items() if value is not None}
+    settings = load_settings(**given)
+    if settings.var_dir == Settings.model_fields["var_dir"].default:
+        settings = load_settings(**given, var_dir=ROOT / settings.var_dir)
+    return settings
+
+
+@contextmanager
+def engines_of(settings: Settings, names: set[str]) -> Iterator[Settings]:
+    """Settings that name running engines, for a verb that needs some for a moment."""
+    from house.engines import engines_of as borrow
+
+    quiet_logs()
+    with borrow(settings, names) as found:
+        yield found
+
+
+def quiet_logs() -> None:
+    """Verbs talk to people on standard output; of the logs they show warnings."""
+    from core.logs import configure_logs
+
+    configure_logs("warning")
+
+
+def run(work: Awaitable[T]) -> T:
+    """Run to the end on the standard loop."""
+
+    async def main() -> T:
+        return await work
+
+    return asyncio.run(main())
+
+
+def run_fast(work: Awaitable[T]) -> T:
+    """Run to the end on uvloop: what serves."""
+    import uvloop
+
+    async def main() -> T:
+        return await work
+
+    return uvloop.run(main())
+
+
+def main() -> None:
+    try:
+        app(prog_name="bankhub")
+    except BankhubError as error:
+        print(f"bankhub: {error.message}", file=sys.stderr)
+        raise SystemExit(1) from None
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
+
+
+if __name__ == "__main__":
+    main()

@@ -11,7 +11,7 @@ end when this process ends, even when it is killed.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Coroutine
+from collections.abc import Callable, Collection, Coroutine
 from pathlib import Path
 from types import TracebackType
 from typing import Final
@@ -160,15 +160,19 @@ class EmbeddedEngines:
         await engine.stop()
         await engine.start()
 
-    async def supervise(self) -> None:
-        """Start again what dies, for ever, with longer and longer pauses for what keeps dying."""
-        await asyncio.gather(*(self._supervise(name) for name in self._engines))
+    async def supervise(self, moved: Callable[[str], None]) -> None:
+        """Start again what dies, for ever, with longer and longer pauses for what keeps dying.
 
-    async def _supervise(self, name: str) -> None:
+        `moved(name)` is called when an engine had to take another port than before.
+        """
+        await asyncio.gather(*(self._supervise(name, moved) for name in self._engines))
+
+    async def _supervise(self, name: str, moved: Callable[[str], None]) -> None:
         loop = asyncio.get_running_loop()
         deaths = 0
         while True:
             began = loop.time()
+            ports = self._state.known_ports(name)
             code = await self.process(name).ended()
             deaths = 1 if loop.time() - began > _STEADY_S else deaths + 1
             log.error("engine.died", engine=name, code=code)
@@ -179,8 +183,10 @@ class EmbeddedEngines:
                     break
                 except EngineFailed as error:
                     deaths += 1
-                    log.error("engine.restart_failed", engine=name, reason=error.message)  # noqa: TRY400
+                    log.error("engine.restart_failed", engine=name, reason=error.message)
             log.info("engine.restarted", engine=name)
+            if ports != self._state.known_ports(name):
+                moved(name)
 
 
 def _run(work: Coroutine[object, object, None]) -> None:

@@ -1,0 +1,189 @@
+"""The composition root: which service there is, what each is given, and how a process lives."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import AsyncIterator, Collection, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+import structlog
+
+from core.actions import Action
+from core.clock import SystemClock
+from core.errors import Invalid
+from core.logs import configure_logs
+from core.rng import SystemRng
+from core.runtime import Runtime
+from core.service import Host, Service
+from core.settings import Settings
+from core.tokens import AccessTokens
+from house.workers import announce_ready
+
+if TYPE_CHECKING:
+    from core.db import Database
+
+log = structlog.get_logger(__name__)
+
+VERSION = "0.1.0"
+SERVICES = ("hub", "im", "gateway")  # in the order they start; they stop in the reverse one
+
+
+def services(
+    settings: Settings, clock: SystemClock, db: Database, names: Collection[str], *, listen: bool = True
+) -> list[Service]:
+    """The services of these names, wired to each other. `listen=False`: without their doors."""
+    tokens = AccessTokens(settings, clock, private="gateway" in names)
+
+    def hub() -> Service:
+        from gateway.admission import HubGate
+        from hub.service import HubService
+        from im.policy import ChatPolicy
+
+        return HubService(HubGate(tokens, db), ChatPolicy(), listen=listen)
+
+    def im() -> Service:
+        from im.service import ImService
+
+        return ImService()
+
+    def gateway() -> Service:
+        from gateway.service import GatewayService
+
+        return GatewayService(tokens, listen=listen)
+
+    make = {"hub": hub, "im": im, "gateway": gateway}
+    return [make[name]() for name in SERVICES if name in names]
+
+
+def roles_of(settings: Settings) -> tuple[str, ...]:
+    """The services of this process. Raises `Invalid` for one that is not there."""
+    unknown = sorted(set(settings.roles) - set(SERVICES))
+    if unknown:
+        raise Invalid(f"there is no service {', '.join(unknown)}; there are {', '.join(SERVICES)}")
+    return tuple(name for name in SERVICES if not settings.roles or name in settings.roles)
+
+
+@asynccontextmanager
+async def open_runtime(settings: Settings) -> AsyncIterator[Runtime]:
+    """What every service stands on: database, bus, ids under a lease, calls. Closed in reverse."""
+    from core.bus import RedisBus
+    from core.calls import Calls
+    from core.leases import WorkerLease
+
+    clock, rng = SystemClock(), SystemRng()
+    async with AsyncExitStack() as stack:
+        db = await open_database(settings)
+        stack.push_async_callback(db.close)
+        lease = await WorkerLease.acquire(db, clock)
+        stack.push_async_callback(lease.release)
+        node = f"{lease.worker}-{rng.token()[:8]}"
+        configure_logs(settings.log_level, node=node)
+        assert settings.redis_url is not None
+        bus = RedisBus(settings.redis_url.get_secret_value(), rng=rng)
+        await bus.start()
+        stack.push_async_callback(bus.stop)
+        calls = Calls()
+        stack.push_async_callback(calls.close)
+        yield Runtime(settings, clock, rng, lease.ids, db, bus, node, calls)
+
+
+async def open_database(settings: Settings) -> Database:
+    """The database that settings name. Raises `Invalid` when they name none."""
+    from core.db import connect
+
+    if settings.database_url is None:
+        raise Invalid("BANKHUB_DATABASE_URL is not set; `bankhub up` brings a database of its own")
+    return await connect(
+        settings.database_url.get_secret_value(),
+        min_size=settings.database_pool_min,
+        max_size=settings.database_pool_max,
+        statement_timeout_s=settings.database_statement_timeout_s,
+    )
+
+
+async def serve(settings: Settings) -> None:
+    """One process with its services, until SIGTERM or SIGINT; then it drains."""
+    configure_logs(settings.log_level)
+    names = roles_of(settings)
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    if settings.redis_url is None:
+        raise Invalid("BANKHUB_REDIS_URL is not set; `bankhub up` brings a Valkey of its own")
+    async with open_runtime(settings) as runtime:
+        host = Host(runtime, services(settings, SystemClock(), runtime.db, names))
+        await host.start()
+        try:
+            log.info("process.ready", services=list(names))
+            announce_ready()
+            await stop.wait()
+            log.info("process.draining", drain_s=settings.drain_s)
+        finally:
+            await host.stop()
+    log.info("process.stopped")
+
+
+async def migrate(settings: Settings) -> list[str]:
+    """Bring the tables up to date; the revisions that were missing."""
+    from core.db import migrate as run_migrations
+
+    assert settings.database_url is not None
+    return await run_migrations(settings.database_url.get_secret_value())
+
+
+async def seed(settings: Settings) -> None:
+    """Load the demonstration, through the same actions that people use."""
+    from gateway.demo import seed as load_demonstration
+
+    configure_logs(settings.log_level)
+    async with open_runtime(settings) as runtime:
+        host = Host(runtime, services(settings, SystemClock(), runtime.db, SERVICES, listen=False))
+        await host.start()
+        try:
+            await load_demonstration(runtime)
+        finally:
+            await host.stop()
+    announce_ready()
+
+
+async def verify(settings: Settings, stream_id: int | None) -> int:
+    """Walk the digest chains and print what was found; the exit code."""
+    from hub.verify import verify as walk
+
+    db = await open_database(settings)
+    try:
+        result = await walk(db, stream_id)
+    finally:
+        await db.close()
+    print(f"{result.streams} streams, {result.entries} entries ({result.removed} with their content removed)")
+    for fault in result.faults:
+        print(f"stream {fault.stream_id} breaks at entry {fault.seq}: {fault.why}")
+    print("every chain holds" if not result.faults else f"{len(result.faults)} chains are broken")
+    return 1 if result.faults else 0
+
+
+def actions() -> list[Action[Any, Any]]:
+    """Every action there is, by name, without starting anything."""
+    from gateway.service import GatewayService
+    from hub.service import HubService
+    from im.service import ImService
+
+    found = [action for service in (GatewayService, HubService, ImService) for action in service.actions]
+    return sorted(found, key=lambda action: action.name)
+
+
+def openapi() -> dict[str, Any]:
+    """The OpenAPI document of what callers from outside may see."""
+    from core.actions import INTERNAL
+    from gateway.openapi import document
+
+    return document([action for action in actions() if action.roles is not INTERNAL], version=VERSION)
+
+
+def bench(words: Sequence[str]) -> int:
+    """The benchmarks live beside the tests, and so does what they need."""
+    from tests.bench.__main__ import main
+
+    return int(main(list(words)) or 0)

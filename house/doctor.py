@@ -1,0 +1,147 @@
+"""`doctor`: what this place lacks, one line a finding, with what to do about it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import platform
+import resource
+import shutil
+import socket
+import sys
+import time
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from core.db import sql
+from core.errors import BankhubError
+from core.settings import Settings
+from house.engines import engines_of
+from house.supervisor import PortTaken, read_note, reserve, wanted_engines
+
+_NOW = sql("SELECT CURRENT_TIMESTAMP")
+_FILES = 4096  # open files below which a thousand clients do not fit beside the database's connections
+_DISK_BYTES = 2 << 30
+_CLOCK_S = 1.0  # between this machine and the database; ids and times of messages come from both
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """`level`: ok, warn (works, but), bad (does not work)."""
+
+    level: str
+    what: str
+    advice: str = ""
+
+
+async def examine(settings: Settings) -> int:
+    """Print every finding; 1 when something is bad."""
+    bad = 0
+    for finding in _place(settings):
+        bad += _show(finding)
+    async for finding in _engines(settings):
+        bad += _show(finding)
+    print("all is well" if not bad else f"{bad} thing{'s' if bad > 1 else ''} must be put right")
+    return 1 if bad else 0
+
+
+def _show(finding: Finding) -> int:
+    mark = {"ok": "  ok ", "warn": " warn", "bad": "  BAD"}[finding.level]
+    print(f"{mark}  {finding.what}" + (f"\n       {finding.advice}" if finding.advice else ""))
+    return 1 if finding.level == "bad" else 0
+
+
+def _place(settings: Settings) -> Iterator[Finding]:
+    version = platform.python_version()
+    yield Finding("ok" if sys.version_info >= (3, 11) else "bad", f"Python {version} at {sys.executable}")
+    kind, number = platform.libc_ver()
+    new_enough = kind == "glibc" and tuple(map(int, number.split(".")[:2])) >= (2, 28)
+    advice = (
+        "" if new_enough else "the embedded engines need glibc 2.28 or newer; name external ones in settings"
+    )
+    yield Finding("ok" if new_enough else "warn", f"{kind or 'unknown C library'} {number}", advice)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    advice = (
+        "" if soft >= _FILES else f"ulimit -n {min(hard, 65536)} before `up`; every client is an open file"
+    )
+    yield Finding("ok" if soft >= _FILES else "warn", f"{soft} open files allowed", advice)
+    var = settings.var_dir
+    home = var if var.exists() else var.absolute().parent
+    if not os.access(home, os.W_OK):
+        yield Finding("bad", f"{home} cannot be written to", "name another directory in BANKHUB_VAR_DIR")
+        return
+    free = shutil.disk_usage(home).free
+    level, advice = ("ok", "") if free >= _DISK_BYTES else ("warn", "PostgreSQL stops when the disk is full")
+    yield Finding(level, f"{free / (1 << 30):.1f} GiB free for {var}", advice)
+    yield from _secrets(var)
+    note = read_note(var)
+    if note is not None:
+        yield Finding("ok", f"running: process {note['pid']}, {note['gateway_url']}, {note['hub_url']}")
+        return
+    for host, port, flag in (
+        (settings.gateway_host, settings.gateway_port, "--gateway-port"),
+        (settings.hub_host, settings.hub_port, "--hub-port"),
+    ):
+        try:
+            reserve(host, port, flag).close()
+            yield Finding("ok", f"port {port} on {host} is free")
+        except PortTaken as error:
+            yield Finding("bad", error.message)
+
+
+def _secrets(var: Path) -> Iterator[Finding]:
+    for path in (var / "secrets.json", *(var / "keys").glob("*")):
+        if path.exists() and path.stat().st_mode & 0o077:
+            yield Finding(
+                "bad", f"{path} can be read by others", f"chmod 600 {path}; then change what is in it"
+            )
+
+
+async def _engines(settings: Settings) -> AsyncIterator[Finding]:
+    embedded = wanted_engines(settings)
+    if read_note(settings.var_dir) is None and embedded:
+        yield Finding("ok", f"{', '.join(sorted(embedded))} will be started by `up`")
+    elif embedded:
+        with engines_of(settings, embedded) as found:
+            settings = found
+    if settings.database_url is not None:
+        async for finding in _database(settings):
+            yield finding
+    if settings.redis_url is not None:
+        yield await _reachable("the bus", settings.redis_url.get_secret_value(), 6379)
+    if settings.s3_endpoint_url is not None:
+        yield await _reachable("the object store", settings.s3_endpoint_url, 443)
+
+
+async def _database(settings: Settings) -> AsyncIterator[Finding]:
+    from house.compose import open_database
+
+    try:
+        db = await open_database(settings)
+    except BankhubError as error:
+        yield Finding("bad", f"the database: {error.message}")
+        return
+    try:
+        yield Finding("ok", "the database answers and keeps what it acknowledges")
+        now = await db.fetchval(_NOW)
+        off = abs(now.timestamp() - time.time())
+        advice = "" if off < _CLOCK_S else "set both clocks by the same time server"
+        yield Finding(
+            "ok" if off < _CLOCK_S else "bad", f"its clock differs from ours by {off:.3f} s", advice
+        )
+    finally:
+        await db.close()
+
+
+async def _reachable(what: str, url: str, default_port: int) -> Finding:
+    parts = urlsplit(url)
+    host, port = parts.hostname or "", parts.port or default_port
+    try:
+        async with asyncio.timeout(3):
+            _, writer = await asyncio.open_connection(host, port)
+        writer.close()
+    except (OSError, TimeoutError, socket.gaierror) as error:
+        return Finding("bad", f"{what} at {host} port {port} does not answer ({type(error).__name__})")
+    return Finding("ok", f"{what} answers at {host} port {port}")
