@@ -228,25 +228,29 @@ class Node:
         return [] if person is None else list(person.conns.values())
 
     def check_session(self, conn: Connection, now_s: float) -> float:
-        """The wheel's look at a session: token still good, client still there."""
+        """The wheel's look at a session: token still good, client still there. Returns seconds to the next look."""
         session = conn.session
         if session is None:
             return 1.0
-        if self.clock.now_ms() >= session.expires_ms:
+        token_left_s = (session.expires_ms - self.clock.now_ms()) / 1000
+        if token_left_s <= 0:
             conn.bye(Bye.BAD_TOKEN, "the access token has expired")
             return 0
-        idle_s = now_s - conn.last_in_s
         limits = self.limits
+        idle_s = now_s - conn.last_in_s
         if idle_s < limits.ping_s - 0.5:
             conn.pinged = False
-            return min(limits.ping_s - idle_s, 60.0)
-        if conn.pinged and idle_s >= limits.ping_s + limits.pong_s - 1.5:
-            conn.bye(Bye.NO_PONG, "no answer to ping")
-            return 0
-        if not conn.pinged:
+            next_s = limits.ping_s - idle_s
+        elif not conn.pinged:
             conn.pinged = True
             conn.push((Op.PING, 0, self.clock.now_ms()))
-        return limits.pong_s
+            next_s = limits.pong_s
+        elif idle_s < limits.ping_s + limits.pong_s - 0.5:
+            next_s = limits.ping_s + limits.pong_s - idle_s
+        else:
+            conn.bye(Bye.NO_PONG, "no answer to ping")
+            return 0
+        return max(0.5, min(next_s, token_left_s))
 
     def admit_frame(self, conn: Connection) -> bool:
         """Takes one frame from the connection's bucket."""
@@ -316,9 +320,6 @@ class Node:
         assert membership is not None
         room.members_version += 1
         room.member_count += len(membership.added) - len(membership.removed)
-        for name in membership.removed:
-            for conn in self.connections_of(room.enterprise_id, int(name)):
-                self.leave_room(conn, room.stream_id)
         for name in membership.added:
             for conn in self.connections_of(room.enterprise_id, int(name)):
                 session = conn.session
@@ -330,6 +331,9 @@ class Node:
                     conn.send(entry_frame(event.packed))
                 else:
                     conn.push((Op.GAP, 0, room.name, event.seq, event.seq, "joined"))
+        for name in membership.removed:  # last: a room that nobody here follows is closed
+            for conn in self.connections_of(room.enterprise_id, int(name)):
+                self.leave_room(conn, room.stream_id)
 
     def _may_amend(self, submission: Submission, target: Entry, now_ms: int) -> None:
         self.policy.check_amend(

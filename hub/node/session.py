@@ -39,6 +39,7 @@ class Session:
     __slots__ = (
         "calls",
         "device",
+        "entered",
         "expires_ms",
         "floors",
         "inbox",
@@ -52,6 +53,7 @@ class Session:
         self.principal = principal
         self.person = person
         self.device = device
+        self.entered = 0  # an id drawn at HELLO: of two connections of a device the later one stays
         self.expires_ms = principal.expires_at_ms
         self.floors: dict[int, int] = {}  # stream -> entries up to here are not for this person
         self.inbox = 0

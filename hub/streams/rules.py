@@ -52,7 +52,7 @@ def unread(*, head: int, floor: int, read: int, sent: int) -> int:
 
 
 def storable(value: Any, depth: int = limits.BODY_DEPTH) -> bool:
-    """Whether a value is what a body may be: at most `depth` levels, string keys, integers of 64 bits, no extensions."""
+    """Whether a value is what a body may be: at most `depth` levels, string keys, 64-bit integers."""
     if isinstance(value, dict):
         return depth > 0 and all(isinstance(k, str) and storable(v, depth - 1) for k, v in value.items())
     if isinstance(value, list):

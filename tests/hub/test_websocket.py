@@ -43,6 +43,7 @@ def test_any_chunking_gives_the_same_messages(payloads: list[bytes], data: st.Da
         b"\x82\xfe\x00\x05" + bytes(9),  # a length that is not in its shortest form
         b"\xc2\x81" + bytes(5),  # a reserved bit
     ],
+    ids=["ping", "text", "unmasked", "fragment", "64 KiB", "long form", "reserved bit"],
 )  # fmt: skip
 def test_everything_uncommon_is_left_where_it_stands(odd: bytes) -> None:
     messages: list[bytes] = []
