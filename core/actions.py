@@ -113,6 +113,13 @@ class Event(BaseModel):
     def __init_subclass__(cls, *, event: str | None = None, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)  # pydantic's own hook, which knows the fields, takes the name
 
+    def order_key(self) -> str | None:
+        """Events of one key reach a handler in the order of their commits; None: in any order, side by side.
+
+        At most 200 characters, beginning with the service: ``f"im.conversations:{self.conversation_id}"``.
+        """
+        return None
+
 
 EVENTS: Final[dict[str, type[Event]]] = {}
 """Every event this process has imported, by name."""

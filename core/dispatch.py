@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import structlog
 from pydantic import ValidationError
 
-from core import audit, idempotency
+from core import audit, idempotency, outbox
 from core.actions import (
     AUTHENTICATED,
     INTERNAL,
@@ -304,8 +304,6 @@ class Dispatcher:
         if ctx.effects.doomed:
             raise Internal("a nested call failed half-way and its error was swallowed")
         if ctx.effects.events:
-            from core import outbox  # it delivers through this module
-
             await outbox.append(tx, ctx.effects.events, ids=ctx.ids, clock=ctx.clock, trace=ctx.trace)
 
     async def _after_commit(self, ctx: Context) -> None:

@@ -172,12 +172,18 @@ class MemberAdded(Event, event="gateway.member_added"):
 
     person_id: Id
 
+    def order_key(self) -> str:
+        return f"gateway.member.{self.enterprise_id}.{self.person_id}"
+
 
 class MembershipEnded(Event, event="gateway.membership_ended"):
     """A person no longer belongs to the enterprise: every session and conversation there ends (close code 4511)."""
 
     person_id: Id
     by: Id
+
+    def order_key(self) -> str:
+        return f"gateway.member.{self.enterprise_id}.{self.person_id}"
 
 
 class SessionRevoked(Event, event="gateway.session_revoked"):

@@ -45,7 +45,7 @@ _IN_ENTERPRISE = sql(
     """
 )
 _LAST_ENTERPRISE = sql(
-    "SELECT enterprise_id FROM gateway_sessions WHERE person_id = $1 ORDER BY used_at DESC LIMIT 1"
+    "SELECT enterprise_id FROM gateway_sessions WHERE person_id = $1 ORDER BY used_at DESC, session_id DESC LIMIT 1"
 )
 _KNOWN_DEVICE = sql(
     "SELECT session_id FROM gateway_sessions WHERE person_id = $1 AND device = $2 AND created_at > $3 LIMIT 1",

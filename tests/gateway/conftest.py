@@ -1,0 +1,87 @@
+"""A gateway with the demonstration in it, and a client that speaks HTTP to it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+
+from core.clock import ManualClock
+from core.runtime import Runtime
+from core.tokens import AccessTokens
+from gateway import demo
+from gateway.service import GatewayService
+from tests.world import process, settings_for
+
+
+_tests = count()  # each one ten days after the one before: they share a database, not their failures
+
+
+@dataclass
+class Answer:
+    """An HTTP answer, read."""
+
+    status: int
+    body: Any
+    headers: Any
+
+
+class Client:
+    """Calls actions over HTTP."""
+
+    def __init__(self, session: aiohttp.ClientSession, url: str) -> None:
+        self.session = session
+        self.url = url
+
+    async def call(
+        self, action: str, fields: Any = None, *, token: str | None = None, **headers: str
+    ) -> Answer:
+        """POST an action; header names are given with underscores."""
+        given = {name.replace("_", "-"): value for name, value in headers.items()}
+        if token is not None:
+            given["Authorization"] = f"Bearer {token}"
+        async with self.session.post(f"{self.url}/v1/{action}", json=fields or {}, headers=given) as answer:
+            return Answer(answer.status, await answer.json(content_type=None), answer.headers)
+
+    async def login(self, login: str, password: str, device: str = "phone", **more: Any) -> Answer:
+        """Log in."""
+        fields = {"login": login, "password": password, "device": device} | more
+        return await self.call("gateway.identity.login", fields)
+
+
+@dataclass
+class World:
+    """One process with a gateway, and what the test needs of it."""
+
+    runtime: Runtime
+    gateway: GatewayService
+    tokens: AccessTokens
+    people: dict[str, demo.DemoPerson]
+    client: Client
+    clock: ManualClock
+
+    async def login(self, who: str, device: str = "phone", **more: Any) -> dict[str, Any]:
+        """Log in as one of the demonstration; the answer's body."""
+        answer = await self.client.login(who, self.people[who].password, device, **more)
+        assert answer.status == 200, answer.body
+        body: dict[str, Any] = answer.body
+        return body
+
+
+@pytest.fixture
+async def world(database: str, tmp_path: Path) -> AsyncIterator[World]:
+    clock = ManualClock(1_800_000_000_000 + next(_tests) * 864_000_000)
+    settings = settings_for(database, tmp_path, gateway_header_timeout_s=0.6, gateway_body_timeout_s=0.6)
+    tokens = AccessTokens(settings, clock)
+    gateway = GatewayService(tokens)
+    async with process(settings, [gateway], clock=clock) as runtime, aiohttp.ClientSession() as session:
+        everybody = await demo.seed(runtime)
+        people = {person.login: person for person in reversed(everybody)}
+        yield World(
+            runtime, gateway, tokens, people, Client(session, f"http://127.0.0.1:{gateway.port}"), clock
+        )
