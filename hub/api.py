@@ -12,17 +12,18 @@ from typing import Any, Final
 import msgspec
 
 from core.actions import Command, Context, Id, Value
-from core.errors import NotFound
+from core.errors import Conflict, Forbidden, NotFound
 from hub.node.ports import Gate, StreamPolicy
 from hub.streams import store
 from hub.streams.rules import MEMBERSHIP, chain_digest, content_digest, unread
-from hub.streams.store import Entry, SqlCommitTx
+from hub.streams.store import Entry, MemberMarks, SqlCommitTx, StreamHead
 from hub.wire.close import Bye
 from hub.wire.codec import pack, unpack
 
 __all__ = [
-    "CONVERSATION", "SYSTEM", "Bye", "CloseSessions", "Entry", "Gate", "StreamPolicy", "StreamState", "append",
-    "change_members", "open_stream", "stream_states", "unpack",
+    "CONVERSATION", "MEMBERSHIP", "SYSTEM", "Bye", "CloseSessions", "Entry", "Gate", "MemberMarks", "StreamPolicy",
+    "StreamState", "append", "change_members", "entries", "last_entries", "marks", "open_stream", "post",
+    "stream_states", "unpack",
 ]  # fmt: skip
 
 CONVERSATION: Final = "conversation"
@@ -64,25 +65,50 @@ async def append(
     key: str | None = None,
     sender_id: int = SYSTEM,
 ) -> Entry:
-    """Appends an entry in the caller's transaction; the stream stays locked until it ends.
+    """Appends an entry in the caller's transaction; the stream stays locked until it ends. A sender has read it.
 
     `key` makes it unique for ever (per sender). Raises `NotFound`; `UniqueViolation` for a used key.
     """
-    return await _append(ctx, stream_id, kind, body, key=key, sender_id=sender_id, added=())
+    head = await _lock(ctx, stream_id)
+    return await _append(ctx, head, kind, pack(body), key=key, sender_id=sender_id)
+
+
+async def post(
+    ctx: Context, stream_id: int, kind: str, body: Any, *, key: str, sender_id: int,
+    options: dict[str, Any] | None = None, erase_seq: int | None = None,
+) -> tuple[Entry, bool]:  # fmt: skip
+    """What SEND and AMEND do, in the caller's transaction: the entry, and whether this key had made it before.
+
+    What may be said was checked by the caller. `erase_seq` is the entry whose content goes (recall). Raises
+    `NotFound`, `Forbidden` for one who is not a member, `Conflict` for a key that said something else.
+    """
+    head = await _lock(ctx, stream_id)
+    tx = SqlCommitTx(ctx.tx)
+    packed = pack(body)
+    packed_options = pack(options) if options else None
+    earlier = (await tx.by_keys([(sender_id, key)])).get((sender_id, key))
+    if earlier is not None:
+        if earlier.stream_id != stream_id or earlier.content != content_digest(kind, packed, packed_options):
+            raise Conflict("this key was used for another message", detail={"seq": earlier.seq})
+        return earlier, True
+    if not await tx.members(stream_id, [sender_id]):
+        raise Forbidden("you are no longer a member of this conversation")
+    entry = await _append(ctx, head, kind, packed, key=key, sender_id=sender_id, options=packed_options)
+    if erase_seq is not None:
+        await tx.erase([(stream_id, erase_seq)])
+    return entry, False
 
 
 async def change_members(
     ctx: Context, stream_id: int, *, added: Sequence[int] = (), removed: Sequence[int] = (), by: int = SYSTEM,
-    history: bool = False,
+    history: bool = False, seen_by: Sequence[int] = (),
 ) -> tuple[list[int], list[int]]:  # fmt: skip
     """Subscribes and unsubscribes persons; one membership entry says who really came and went (none if nobody did).
 
-    With `history` those who come may read what was said before. Raises `NotFound`.
+    With `history` those who come may read what was said before. The entry is nothing new to `by` and `seen_by`.
+    Raises `NotFound`.
     """
-    tx = SqlCommitTx(ctx.tx)
-    head = (await tx.lock([stream_id])).get(stream_id)
-    if head is None:
-        raise NotFound("no such conversation")
+    head = await _lock(ctx, stream_id)
     joined, left = await store.change_members(
         ctx.tx,
         head,
@@ -93,51 +119,68 @@ async def change_members(
     )
     if joined or left:
         body = {"added": [str(p) for p in joined], "removed": [str(p) for p in left], "by": str(by)}
-        await _append(ctx, stream_id, MEMBERSHIP, body, key=None, sender_id=SYSTEM, added=joined)
+        await _append(ctx, head, MEMBERSHIP, pack(body), added=joined, seen_by=[by, *seen_by])
     return joined, left
 
 
-async def _append(
-    ctx: Context,
-    stream_id: int,
-    kind: str,
-    body: dict[str, Any],
-    *,
-    key: str | None,
-    sender_id: int,
-    added: Sequence[int],
-) -> Entry:
-    tx = SqlCommitTx(ctx.tx)
-    head = (await tx.lock([stream_id])).get(stream_id)
+async def _lock(ctx: Context, stream_id: int) -> StreamHead:
+    head = (await SqlCommitTx(ctx.tx).lock([stream_id])).get(stream_id)
     if head is None:
         raise NotFound("no such stream")
-    packed = pack(body)
-    content = content_digest(kind, packed, None)
+    return head
+
+
+async def _append(
+    ctx: Context, head: StreamHead, kind: str, packed: bytes, *, key: str | None = None, sender_id: int = SYSTEM,
+    options: bytes | None = None, added: Sequence[int] = (), seen_by: Sequence[int] = (),
+) -> Entry:  # fmt: skip
+    """Appends to a stream that is locked as `head` says."""
+    tx = SqlCommitTx(ctx.tx)
+    stream_id, seq = head.stream_id, head.head + 1
+    content = content_digest(kind, packed, options)
     entry_id, now_ms = ctx.ids.next(), ctx.clock.now_ms()
     entry = Entry(
-        stream_id=stream_id, seq=head.head + 1, entry_id=entry_id, sender_id=sender_id, kind=kind, time_ms=now_ms,
-        body=packed, options=None, content=content,
-        digest=chain_digest(head.digest, stream_id, head.head + 1, entry_id, sender_id, now_ms, content),
+        stream_id=stream_id, seq=seq, entry_id=entry_id, sender_id=sender_id, kind=kind, time_ms=now_ms,
+        body=packed, options=options, content=content,
+        digest=chain_digest(head.digest, stream_id, seq, entry_id, sender_id, now_ms, content),
         enterprise_id=head.enterprise_id, key=key or f"entry-{entry_id}",
     )  # fmt: skip
     await tx.append([entry])
     await tx.advance([(stream_id, entry.seq, entry.digest)])
+    await store.mark_seen(ctx.tx, stream_id, {sender_id, *seen_by} - {SYSTEM}, seq)
     change = [stream_id, head.enterprise_id, list(added)]
     ctx.after_commit(lambda: _tell(ctx, "changed", [change]))
     return entry
 
 
-async def stream_states(ctx: Context, person_id: int, enterprise_id: int) -> dict[int, StreamState]:
-    """The streams of a member with their watermarks and unread counts."""
-    found = await store.StreamStore(ctx.runtime.db).subscriptions([person_id])
+async def stream_states(
+    ctx: Context, person_id: int, enterprise_id: int, stream_ids: Sequence[int]
+) -> dict[int, StreamState]:
+    """Those of these streams that the person is subscribed to, with watermarks and unread counts."""
     return {
         s.stream_id: StreamState(
             stream_id=s.stream_id, head=s.head, floor=s.floor, delivered=s.delivered, read=s.read,
             unread=unread(head=s.head, floor=s.floor, read=s.read, sent=s.sent),
         )
-        for s in found
-        if s.enterprise_id == enterprise_id
+        for s in await store.subscriptions_to(ctx.tx, person_id, enterprise_id, stream_ids)
     }  # fmt: skip
+
+
+async def entries(ctx: Context, stream_id: int, after: int, limit: int) -> list[Entry]:
+    """Entries after a seq, in order. Whether the caller's person may read them was checked by the caller."""
+    return await store.entries(ctx.tx, stream_id, after, limit)
+
+
+async def last_entries(ctx: Context, stream_ids: Sequence[int]) -> dict[int, Entry]:
+    """The newest entry of each of these streams that has any; the same holds."""
+    return {entry.stream_id: entry for entry in await store.last_entries(ctx.tx, stream_ids)}
+
+
+async def marks(
+    ctx: Context, stream_id: int, enterprise_id: int, after: int, limit: int
+) -> list[MemberMarks]:
+    """Watermarks of a stream's members after a person, by person."""
+    return await store.member_marks(ctx.tx, stream_id, enterprise_id, after, limit)
 
 
 def close_sessions(ctx: Context, command: CloseSessions) -> None:

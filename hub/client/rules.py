@@ -37,7 +37,7 @@ class Cursor:
     head: int = 0  # the newest seq known to exist
     left: bool = False
     used: int = 0
-    digest: bytes | None = None  # of entry `seq`, None if unknown
+    chain: tuple[int, bytes] | None = None  # (seq, digest) of the newest entry seen, for checking the next
     early: dict[int, Entry] = field(default_factory=dict)
 
     @property
@@ -60,8 +60,10 @@ class Cursor:
         """A PAGE answered SYNC after `after`; returns what is due. Raises `BadServer` for a page with a hole."""
         due: list[Entry] = []
         expected = after + 1
-        for entry in page.entries:
-            if entry.seq != expected and (after or due or entry.seq < expected):
+        for index, entry in enumerate(page.entries):
+            if entry.seq != expected and (
+                after or index or entry.seq < expected
+            ):  # only 0 means "from the floor"
                 raise BadServer(f"a page has {entry.seq} where {expected} belongs")
             expected = entry.seq + 1
             if entry.seq > self.seq:
@@ -75,13 +77,14 @@ class Cursor:
                 raise BadServer("an empty page that is not done")
             self.head = max(self.head, page.head)
         self.epoch = page.epoch
+        self.early = {at: entry for at, entry in self.early.items() if at > self.seq}
         return due
 
     def jump(self, seq: int) -> list[Entry]:
         """Entries up to `seq` will not come; returns what is due behind them."""
         due: list[Entry] = []
         if seq > self.seq:
-            self.seq, self.digest = seq, None
+            self.seq = seq
             self.head = max(self.head, seq)
             following = self.early.pop(seq + 1, None)
             if following is not None:
@@ -93,7 +96,7 @@ class Cursor:
         """The stream was rebuilt: what we had of it counts no more."""
         self.seq = self.used = 0
         self.head, self.epoch = head, epoch
-        self.digest = None
+        self.chain = None
         self.early.clear()
 
     def _take(self, entry: Entry) -> list[Entry]:

@@ -118,9 +118,9 @@ class Cluster:
         """A member came online here, or left."""
         self._presence[member] = online
 
-    def device(self, enterprise_id: int, person_id: int, device: str, session_id: int) -> None:
+    def device(self, enterprise_id: int, person_id: int, device: str, entered: int) -> None:
         """A device said HELLO here: an older connection of it elsewhere is replaced."""
-        self._devices.append((enterprise_id, person_id, device, session_id))
+        self._devices.append((enterprise_id, person_id, device, entered))
 
     def tick(self) -> None:
         """Sends what gathered since the last tick."""
@@ -261,8 +261,8 @@ class Cluster:
             self._node.signal_local(stream_id, what, value, user, None)
 
     def _on_devices(self, name: str, payload: Any) -> None:
-        for enterprise, person, device, _session in payload:
-            self._node.replaced_elsewhere(enterprise, person, device)
+        for enterprise, person, device, entered in payload:
+            self._node.replaced_elsewhere(enterprise, person, device, entered)
 
     # from `hub.api`, by any process, without a node's name
 

@@ -213,9 +213,8 @@ class Node:
             member = (person.enterprise_id, person.person_id)
             self.presence.mark(self.name, member, online=True)
             self.cluster.presence(member, online=True)
-        self.cluster.device(
-            person.enterprise_id, person.person_id, session.device, session.principal.session_id
-        )
+        session.entered = self.ids.next()
+        self.cluster.device(person.enterprise_id, person.person_id, session.device, session.entered)
         self._wheel.move(conn, self.limits.ping_s)
 
     def sessions(self) -> Iterator[Connection]:
@@ -396,11 +395,11 @@ class Node:
                     if conn.session is not None and session_id in (0, conn.session.principal.session_id):
                         conn.bye(code, reason)
 
-    def replaced_elsewhere(self, enterprise_id: int, person_id: int, device: str) -> None:
-        """The device has said HELLO on another node."""
+    def replaced_elsewhere(self, enterprise_id: int, person_id: int, device: str, entered: int) -> None:
+        """The device has said HELLO on another node; if later than here, this connection is the old one."""
         person = self._persons.get((enterprise_id, person_id))
         conn = None if person is None else person.conns.get(device)
-        if conn is not None:
+        if conn is not None and conn.session is not None and conn.session.entered < entered:
             conn.bye(Bye.REPLACED, "this device has a newer connection")
 
     async def open_inboxes(self, principals: Sequence[Principal]) -> None:

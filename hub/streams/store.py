@@ -6,13 +6,13 @@ suite holds against this one.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Sequence
 from contextlib import asynccontextmanager
 from typing import Protocol
 
 from msgspec import Struct
 
-from core.db import Database, Transaction, sql
+from core.db import Database, Queries, Transaction, sql
 from hub.streams.rules import EMPTY_DIGEST
 
 STREAM_ONLY = "a stream belongs to one enterprise; the caller was checked against its subscriptions"
@@ -75,6 +75,17 @@ class Mark(Struct):
     read: int = 0
     read_ms: int = 0
     sent: int = 0
+
+
+class MemberMarks(Struct, frozen=True):
+    """How far a member has come. The times are those of the newest mark, so of `seq` at the latest."""
+
+    person_id: int
+    floor: int
+    delivered: int
+    delivered_ms: int | None
+    read: int
+    read_ms: int | None
 
 
 class CommitTx(Protocol):
@@ -142,6 +153,23 @@ MARK = sql(
 MARKS_OF = sql(
     "SELECT person_id, delivered_seq, delivered_ms, read_seq, read_ms FROM hub_subscriptions "
     "WHERE stream_id = $1 AND enterprise_id = $2 AND active = 1 ORDER BY person_id"
+)
+MEMBER_MARKS = sql(
+    "SELECT person_id, floor_seq, delivered_seq, delivered_ms, read_seq, read_ms FROM hub_subscriptions "
+    "WHERE stream_id = $1 AND enterprise_id = $2 AND active = 1 AND person_id > $3 ORDER BY person_id LIMIT $4"
+)
+SUBSCRIPTIONS_TO = sql(
+    f"SELECT {_SUBSCRIPTION} FROM hub_subscriptions s JOIN hub_streams t ON t.stream_id = s.stream_id "
+    "WHERE s.active = 1 AND s.person_id = $1 AND s.enterprise_id = $2 AND s.stream_id IN ($*)"
+)
+LAST_ENTRIES = sql(
+    f"SELECT {', '.join('e.' + name.strip() for name in _ENTRY.split(','))} FROM hub_entries e "
+    "JOIN hub_streams t ON t.stream_id = e.stream_id AND t.head = e.seq WHERE t.stream_id IN ($*)",
+    exempt=STREAM_ONLY,
+)
+SEEN = sql(
+    "UPDATE hub_subscriptions SET sent_seq = GREATEST(sent_seq, $2) WHERE stream_id = $1 AND person_id IN ($*)",
+    exempt=STREAM_ONLY,
 )
 INSERT_STREAM = sql(
     f"INSERT INTO hub_streams ({_HEAD}) VALUES ($1, $2, $3, $4, 0, $5, 1, 0)",
@@ -257,7 +285,7 @@ class StreamStore:
 
     async def entries(self, stream_id: int, after: int, limit: int) -> list[Entry]:
         """Entries after a seq, in order."""
-        return [Entry(*row) for row in await self._db.fetch(ENTRIES, stream_id, after, limit)]
+        return await entries(self._db, stream_id, after, limit)
 
     async def stream(self, stream_id: int) -> StreamHead | None:
         """One stream's row."""
@@ -289,6 +317,37 @@ class StreamStore:
     ) -> list[tuple[int, int, int | None, int, int | None]]:
         """(person, delivered, delivered_ms, read, read_ms) of all members."""
         return [tuple(row) for row in await self._db.fetch(MARKS_OF, stream_id, enterprise_id)]
+
+
+async def entries(db: Queries, stream_id: int, after: int, limit: int) -> list[Entry]:
+    """Entries after a seq, in order."""
+    return [Entry(*row) for row in await db.fetch(ENTRIES, stream_id, after, limit)]
+
+
+async def last_entries(db: Queries, stream_ids: Sequence[int]) -> list[Entry]:
+    """The newest entry of each of these streams."""
+    return [Entry(*row) for row in await db.fetch_in(LAST_ENTRIES, stream_ids)]
+
+
+async def subscriptions_to(
+    db: Queries, person_id: int, enterprise_id: int, stream_ids: Sequence[int]
+) -> list[Subscription]:
+    """A person's active subscriptions to these streams."""
+    rows = await db.fetch_in(SUBSCRIPTIONS_TO, stream_ids, person_id, enterprise_id)
+    return [Subscription(*row) for row in rows]
+
+
+async def member_marks(
+    db: Queries, stream_id: int, enterprise_id: int, after: int, limit: int
+) -> list[MemberMarks]:
+    """A page of a stream's members with their watermarks, by person."""
+    rows = await db.fetch(MEMBER_MARKS, stream_id, enterprise_id, after, limit)
+    return [MemberMarks(*row) for row in rows]
+
+
+async def mark_seen(tx: Transaction, stream_id: int, person_ids: Collection[int], seq: int) -> None:
+    """What somebody did counts as read by them."""
+    await tx.execute_in(SEEN, sorted(person_ids), stream_id, seq)
 
 
 async def insert_stream(tx: Transaction, stream_id: int, enterprise_id: int, kind: str, epoch: int) -> None:
