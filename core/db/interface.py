@@ -104,7 +104,7 @@ class Transaction(Queries):
         """A block that can fail alone: an exception that leaves it undoes only what the block did."""
 
     @abstractmethod
-    def on_commit(self, hook: Callable[[], None]) -> None:
+    def on_commit(self, hook: Callable[[], object]) -> None:
         """Call `hook` right after the commit; never when there is none. It must not fail and must not block."""
 
 

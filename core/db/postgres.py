@@ -73,7 +73,7 @@ class PostgresTransaction(Transaction):
 
     def __init__(self, connection: Any) -> None:
         self._connection = connection
-        self._hooks: list[Callable[[], None]] = []
+        self._hooks: list[Callable[[], object]] = []
         self._savepoints = 0
 
     async def _fetch(self, text: str, args: Sequence[Any]) -> list[Record]:
@@ -125,7 +125,7 @@ class PostgresTransaction(Transaction):
             raise
         await self._control(f"RELEASE SAVEPOINT {name}")
 
-    def on_commit(self, hook: Callable[[], None]) -> None:
+    def on_commit(self, hook: Callable[[], object]) -> None:
         self._hooks.append(hook)
 
     async def _control(self, text: str) -> None:
@@ -143,7 +143,10 @@ class PostgresTransaction(Transaction):
         if status != "COMMIT":
             raise DatabaseError("a statement of this transaction had failed; nothing was written")
         for hook in self._hooks:
-            hook()
+            try:
+                hook()
+            except Exception:
+                log.exception("db.commit_hook_failed")
 
     async def rollback(self) -> None:
         """Leaves the connection without a transaction, or closed."""
