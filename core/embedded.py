@@ -37,6 +37,7 @@ _RESTART_S = (
     2.0,
     5.0,
 )  # before the first, second, … start again of an engine that keeps dying
+_PORT_RACES = 3
 _STEADY_S = 60.0  # an engine that ran so long starts counting anew
 
 
@@ -109,7 +110,18 @@ class EmbeddedEngines:
     def begin(self) -> None:
         """Take hold of the directory and start all without waiting (inside a running loop)."""
         self._state.open()
-        self._starting = {name: asyncio.create_task(e.start()) for name, e in self._engines.items()}
+        self._starting = {name: asyncio.create_task(self._start(e)) for name, e in self._engines.items()}
+
+    async def _start(self, engine: Postgres | Valkey | Seaweed) -> None:
+        """Start one; again, on other ports, when somebody took a port between our look at it and the engine's."""
+        for _ in range(_PORT_RACES):
+            try:
+                return await engine.start()
+            except EngineFailed:
+                await engine.stop()
+                if not self._state.ports_taken(engine.name, engine.port_offset):
+                    raise
+        raise EngineFailed(f"{engine.name} lost its ports to other programs {_PORT_RACES} times")
 
     async def ready(self, name: str) -> None:
         """Wait until one engine answers."""
@@ -158,7 +170,7 @@ class EmbeddedEngines:
         """Start an engine that has died, on the same port if it is still free, with the data it had."""
         engine = self._engines[name]
         await engine.stop()
-        await engine.start()
+        await self._start(engine)
 
     async def supervise(self, moved: Callable[[str], None]) -> None:
         """Start again what dies, for ever, with longer and longer pauses for what keeps dying.

@@ -26,6 +26,7 @@ ADMIN = "postgres"
 USER = DATABASE = "bankhub"
 _START_S = 60.0  # recovery after a crash replays the log first
 _STOP_S = 30.0
+_ANSWER_S = 5.0  # of one try: it may be somebody else who listens there, and says nothing
 _OPTIONS = {
     "max_connections": "200",
     "shared_buffers": "256MB",
@@ -45,6 +46,7 @@ class Postgres:
     """
 
     name = "postgres"
+    port_offset = 0
 
     def __init__(self, state: State, *, sync: bool = True) -> None:
         self._state = state
@@ -114,7 +116,7 @@ class Postgres:
         while True:
             self.process.check()
             try:
-                return await asyncpg.connect(self.admin_url, timeout=_START_S, ssl=False)
+                return await asyncpg.connect(self.admin_url, timeout=_ANSWER_S, ssl=False)
             except asyncpg.InvalidPasswordError as error:
                 raise EngineFailed(
                     f"{self._state.var / 'secrets.json'} does not open the database it lies beside"

@@ -126,6 +126,7 @@ def spawn(
             user=user.pw_uid if user else None,
             group=user.pw_gid if user else None,
             extra_groups=[] if user else None,
+            umask=0o077,
         )
     except (OSError, subprocess.SubprocessError) as error:
         raise EngineFailed(f"cannot run {argv[0]}: {error}") from error

@@ -20,6 +20,7 @@ from core.engines.state import State, access_key, write_private
 
 _START_S = 60.0
 _STOP_S = 10.0
+_ANSWER_S = 10.0  # of one try
 _MEMORY = "512MiB"  # without a limit it grew to 2.3 GB under load; half of this costs two thirds of the speed
 _GRPC_OFFSET = 10_000  # every port of SeaweedFS takes a second one for gRPC
 _PORTS = ("master", "volume", "filer", "s3", "admin")
@@ -73,6 +74,7 @@ class Seaweed:
     """One `weed mini` in `var/s3` with one bucket."""
 
     name = "s3"
+    port_offset = _GRPC_OFFSET
 
     def __init__(self, state: State, *, bucket: str = "bankhub") -> None:
         self._state = state
@@ -98,9 +100,7 @@ class Seaweed:
         lock = DirectoryLock(home / "lock")
         await lock.acquire()
         try:
-            ports = dict(
-                zip(_PORTS, self._state.ports(self.name, len(_PORTS), offset=_GRPC_OFFSET), strict=True)
-            )
+            ports = dict(zip(_PORTS, self._choose_ports(), strict=True))
             self._configure(home)
             argv = [_weed(), "-logtostderr=true", "mini", "-dir", str(home), *self._flags(home, ports)]
             log_file = self._state.var / "log" / "s3.log"
@@ -121,6 +121,13 @@ class Seaweed:
         if self.process is not None:
             await self.process.stop(timeout_s=_STOP_S)
             self.process = None
+            _clear_sockets(self._state.known_ports(self.name))
+
+    def _choose_ports(self) -> list[int]:
+        ports = self._state.ports(self.name, len(_PORTS), offset=_GRPC_OFFSET)
+        while not _clear_sockets(ports):
+            ports = self._state.ports(self.name, len(_PORTS), offset=_GRPC_OFFSET, fresh=True)
+        return ports
 
     def _flags(self, home: Path, ports: dict[str, int]) -> list[str]:
         return [
@@ -159,12 +166,27 @@ class Seaweed:
             while True:
                 self.process.check()
                 try:
-                    await client.put_object(Bucket=self._bucket, Key=".ready", Body=b"ready")
+                    async with asyncio.timeout(_ANSWER_S):
+                        await client.put_object(Bucket=self._bucket, Key=".ready", Body=b"ready")
                     return
                 except (BotoCoreError, ClientError, OSError) as error:
                     if loop.time() > deadline:
                         raise EngineFailed(f"SeaweedFS stores nothing after {_START_S:.0f} s") from error
                     await asyncio.sleep(0.02)
+
+
+def _clear_sockets(ports: list[int]) -> bool:
+    """Remove sockets that a weed on these ports left in /tmp; false when they are somebody else's.
+
+    weed does not clean up behind itself, and ends with exit code 255 when it meets one it may not replace.
+    """
+    for port in ports:
+        for path in Path("/tmp").glob(f"seaweedfs-*-grpc-{port + _GRPC_OFFSET}.sock"):  # noqa: S108
+            try:
+                path.unlink(missing_ok=True)
+            except OSError:
+                return False
+    return True
 
 
 async def _listens(port: int) -> bool:

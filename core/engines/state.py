@@ -122,6 +122,10 @@ class State:
         self.write("ports.json", known)
         return chosen
 
+    def ports_taken(self, name: str, offset: int) -> bool:
+        """Whether somebody else listens on a remembered port of an engine that does not run."""
+        return not all(_free(port, offset) for port in self.read("ports.json").get(name, ()))
+
     def known_ports(self, name: str) -> list[int]:
         """The remembered ports, free or not. Raises `EngineFailed` when this engine never ran here."""
         ports = self.read("ports.json").get(name)

@@ -14,6 +14,7 @@ from core.engines.state import State, write_private
 
 _START_S = 30.0
 _STOP_S = 10.0
+_ANSWER_S = 2.0
 _MEMORY = "512mb"
 
 
@@ -21,6 +22,7 @@ class Valkey:
     """One standalone server in `var/valkey`."""
 
     name = "valkey"
+    port_offset = 0
 
     def __init__(self, state: State) -> None:
         self._state = state
@@ -89,8 +91,9 @@ async def _answers(port: int, password: str) -> bool:
     except OSError:
         return False
     try:
-        writer.write(f"AUTH {password}\r\nPING\r\n".encode())
-        answers = [await reader.readline(), await reader.readline()]
+        async with asyncio.timeout(_ANSWER_S):  # it may be somebody else who listens there, and says nothing
+            writer.write(f"AUTH {password}\r\nPING\r\n".encode())
+            answers = [await reader.readline(), await reader.readline()]
     except OSError:
         return False
     finally:
