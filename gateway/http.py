@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 import orjson
 import structlog
-from aiohttp import web
+from aiohttp import HttpVersion10, web
 from aiohttp.web_request import BaseRequest
 
 from core.actions import PUBLIC, Principal, Rate
@@ -93,6 +93,8 @@ class Edge:
 
     async def handle(self, request: BaseRequest) -> web.Response:
         """Answer one request, whatever happens."""
+        if request.version < HttpVersion10:
+            return self.malformed(400)
         trace = parse_trace(request.headers.get("traceparent")) or new_trace(self._runtime.rng)
         try:
             allowed = self._cors(request)

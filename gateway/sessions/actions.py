@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from datetime import timedelta
+from typing import Any, TypeVar
 
 from core.actions import AUTHENTICATED, PUBLIC, Context, Principal, Rate, action
 from core.clock import to_ms
@@ -27,6 +29,8 @@ from gateway.identity.rules import choose_enterprise, masked_phone, normal_login
 from gateway.parts import parts
 from gateway.sessions import rules, store
 
+R = TypeVar("R")
+
 WRONG = "the login or the password is not right"
 _KNOWN_DEVICE_DAYS = 180
 
@@ -43,22 +47,25 @@ async def login(ctx: Context, command: Login) -> LoggedIn:
     """
     have, typed = parts(ctx), normal_login(command.login)
     ctx.audit(device=command.device)
-    for _ in range(3):
-        try:
-            person, account_key, source_key = await ctx.transact(_attempt, typed, command.device)
-            break
-        except UniqueViolation:  # two first failures at once
-            continue
-    else:
-        raise TooManyRequests(retry_ms=500)
+    person, account_key, source_key = await _again(ctx, _attempt, typed, command.device)
     password = command.password.get_secret_value()
     stored = None if person is None else person["password_hash"]
     right = await have.passwords.verify(stored, password)
     if not right or person is None or person["state"] != people.ACTIVE:
-        await ctx.transact(_count_source, source_key)
+        await _again(ctx, _count_source, source_key)
         raise Unauthenticated(WRONG)
     rehashed = await have.passwords.hash(password) if have.passwords.outdated(stored or "") else None
     return await ctx.transact(_begin, command, person["person_id"], account_key, rehashed)
+
+
+async def _again(ctx: Context, step: Callable[..., Awaitable[R]], *args: Any) -> R:
+    """`step` in a transaction of its own, again where two first failures met."""
+    for _ in range(3):
+        try:
+            return await ctx.transact(step, *args)
+        except UniqueViolation:
+            continue
+    raise TooManyRequests(retry_ms=500)
 
 
 async def _attempt(ctx: Context, typed: str, device: str) -> tuple[Record | None, bytes, bytes]:
@@ -75,14 +82,16 @@ async def _attempt(ctx: Context, typed: str, device: str) -> tuple[Record | None
         wait_ms = max(wait_ms, rules.remaining_ms(await store.failures(ctx.tx, source_key), now_ms))
     if wait_ms:
         raise TooManyRequests("too many failed logins", retry_ms=wait_ms)
-    await store.put_failures(ctx.tx, account_key, rules.after_failure(so_far, have.account_throttle, now_ms))
+    counted = rules.after_failure(so_far, have.account_throttle, now_ms)
+    await store.put_failures(ctx.tx, account_key, counted, before=so_far)
     return person, account_key, source_key
 
 
 async def _count_source(ctx: Context, source_key: bytes) -> None:
     have, now_ms = parts(ctx), ctx.clock.now_ms()
     so_far = await store.failures(ctx.tx, source_key, lock=True)
-    await store.put_failures(ctx.tx, source_key, rules.after_failure(so_far, have.source_throttle, now_ms))
+    counted = rules.after_failure(so_far, have.source_throttle, now_ms)
+    await store.put_failures(ctx.tx, source_key, counted, before=so_far)
 
 
 async def _begin(

@@ -192,12 +192,14 @@ async def failures(db: Queries, key: bytes, *, lock: bool = False) -> Failures:
     return _failures(await db.fetchrow(_LOCK_FAILURES if lock else _FAILURES, key))
 
 
-async def put_failures(db: Queries, key: bytes, counted: Failures) -> None:
-    """Write what was counted. Raises `UniqueViolation` when another first failure was faster."""
+async def put_failures(db: Queries, key: bytes, counted: Failures, *, before: Failures) -> None:
+    """Write what was counted on top of `before`, which was read with `lock`.
+
+    Raises `UniqueViolation` when there was no row to lock and another first failure was faster.
+    """
     until = from_ms(counted.blocked_until_ms) if counted.blocked_until_ms else None
-    if await db.execute(_UPDATE_FAILURES, key, counted.count, from_ms(counted.last_ms), until):
-        return
-    await db.execute(_INSERT_FAILURES, key, counted.count, from_ms(counted.last_ms), until)
+    statement = _INSERT_FAILURES if before is NO_FAILURES else _UPDATE_FAILURES
+    await db.execute(statement, key, counted.count, from_ms(counted.last_ms), until)
 
 
 async def clear_failures(db: Queries, key: bytes) -> None:

@@ -18,7 +18,6 @@ from gateway import demo
 from gateway.service import GatewayService
 from tests.world import process, settings_for
 
-
 _tests = count()  # each one ten days after the one before: they share a database, not their failures
 
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from gateway.identity import rules as identity
 from gateway.sessions import rules as sessions
-from gateway.sessions.rules import Failures, Presented, Throttle, Verdict
+from gateway.sessions.rules import Presented, Throttle, Verdict
 
 # published codes of well-known bodies, whose last character the standard's formula gives
 CODES = ["91350100M000100Y43", "914403001922038216", "9144030071526726XG", "91330100799655058B"]
