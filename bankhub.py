@@ -136,13 +136,15 @@ def doctor(
     ] = None,
 ) -> None:
     """Say what is wrong with this place, if anything; look at events that could not be delivered."""
-    from house import doctor as doctors
-
-    settings = load()
     if outbox or outbox_retry:
-        with engines_of(settings, {"postgres"}) as settings:
-            raise typer.Exit(run(doctors.outbox(settings, retry=outbox_retry)))
-    raise typer.Exit(run(doctors.examine(settings)))
+        from house.outbox import outbox as look
+
+        with engines_of(load(), {"postgres"}) as settings:
+            raise typer.Exit(run(look(settings, retry=outbox_retry)))
+    from house.doctor import examine
+
+    quiet_logs()
+    raise typer.Exit(run(examine(load())))
 
 
 @app.command(rich_help_panel="Look")

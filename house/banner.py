@@ -2,42 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 _ENGINES = {"postgres": "PostgreSQL", "valkey": "Valkey", "s3": "SeaweedFS"}
 
 
-def banner(note: Mapping[str, Any], demo: Mapping[str, Any] | None, took_s: float) -> str:
-    """The text; `note` is the supervisor's, `demo` the content of var/demo.json."""
+def banner(note: Mapping[str, Any], demo: Sequence[Mapping[str, Any]] | None, took_s: float) -> str:
+    """The text; `note` is the supervisor's, `demo` the demonstration's logins."""
     embedded = ", ".join(name for key, name in _ENGINES.items() if key in note["engines"])
-    count = note["workers"]
-    workers = f"{count} worker{'s' if count != 1 else ''}"
+    workers = f"{note['workers']} worker{'s' if note['workers'] != 1 else ''}"
     engines = f"embedded {embedded}" if embedded else "external engines"
     lines = [
         f"bankhub is up after {took_s:.1f} s ({workers}; {engines})",
         "",
-        f"  gateway  {note['gateway_url']}    OpenAPI at /openapi.json, metrics at /metrics",
+        f"  gateway  {note['gateway_url']}    /openapi.json, /metrics, /healthz",
         f"  hub      {note['hub_url']}",
     ]
-    logins = list(demo.get("logins", ())) if demo else []
-    if demo and logins:
-        lines += [
-            "",
-            f"  {demo.get('enterprise', '')} (demonstration; password of all: {demo.get('password', '')})",
-            "",
-        ]
-        wide = max(len(str(person["login"])) for person in logins)
-        lines += [
-            f"    {person['login']:<{wide}}  {person['name']}  {', '.join(person['roles'])}"
-            for person in logins
-        ]
-        first, second = logins[0]["login"], logins[-1]["login"]
-        lines += ["", "  Talk, in two other terminals:"]
-        lines += [f"    ./bankhub chat --as {first}", f"    ./bankhub chat --as {second}"]
-    lines += [
-        "",
-        f"  State is kept in {note['var']}, logs in its log/. Stop with Ctrl-C or ./bankhub down.",
-        "",
-    ]
+    if demo:
+        lines += _demonstration(demo)
+    lines += ["", f"  State is in {note['var']}, logs are in its log/. Ctrl-C or ./bankhub down stops.", ""]
     return "\n".join(lines)
+
+
+def _demonstration(demo: Sequence[Mapping[str, Any]]) -> list[str]:
+    enterprise = demo[0]["enterprise"]
+    people = [person for person in demo if person["enterprise"] == enterprise]
+    lines = ["", f"  Demonstration logins at {enterprise}:", ""]
+    for person in people:
+        roles = ", ".join(role for role in person["roles"] if role != "employee")
+        name, title = _padded(person["name"], 8), _padded(person["title"], 12)
+        lines.append(f"    {person['login']:<12}{person['password']:<16}{name}{title}{roles}".rstrip())
+    return [*lines, "", "  Talk, from two other terminals:", "", *_chats(people)]
+
+
+def _chats(people: Sequence[Mapping[str, Any]]) -> list[str]:
+    return [f"    ./bankhub chat --as {person['login']}" for person in people[:2]]
+
+
+def _padded(text: str, columns: int) -> str:
+    """Filled to a width in a terminal, where a Chinese character takes two columns."""
+    return text + " " * max(1, columns - sum(2 if ord(char) > 0x2E7F else 1 for char in text))

@@ -11,14 +11,16 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from core.actions import Action
-from core.clock import SystemClock
+from core.clock import Clock, SystemClock
 from core.errors import Invalid
 from core.logs import configure_logs
 from core.rng import SystemRng
 from core.runtime import Runtime
 from core.service import Host, Service
 from core.settings import Settings
+from core.telemetry import export_spans
 from core.tokens import AccessTokens
+from house.demo import write_demo
 from house.workers import announce_ready
 
 if TYPE_CHECKING:
@@ -31,7 +33,7 @@ SERVICES = ("hub", "im", "gateway")  # in the order they start; they stop in the
 
 
 def services(
-    settings: Settings, clock: SystemClock, db: Database, names: Collection[str], *, listen: bool = True
+    settings: Settings, clock: Clock, db: Database, names: Collection[str], *, listen: bool = True
 ) -> list[Service]:
     """The services of these names, wired to each other. `listen=False`: without their doors."""
     tokens = AccessTokens(settings, clock, private="gateway" in names)
@@ -70,13 +72,14 @@ async def open_runtime(settings: Settings) -> AsyncIterator[Runtime]:
     """What every service stands on: database, bus, ids under a lease, calls. Closed in reverse."""
     from core.bus import RedisBus
     from core.calls import Calls
-    from core.leases import WorkerLease
+    from core.ids import WorkerLease
 
     clock, rng = SystemClock(), SystemRng()
     async with AsyncExitStack() as stack:
         db = await open_database(settings)
         stack.push_async_callback(db.close)
-        lease = await WorkerLease.acquire(db, clock)
+        lease = await WorkerLease.acquire(db, clock, rng=rng)
+        lease.start()
         stack.push_async_callback(lease.release)
         node = f"{lease.worker}-{rng.token()[:8]}"
         configure_logs(settings.log_level, node=node)
@@ -86,6 +89,8 @@ async def open_runtime(settings: Settings) -> AsyncIterator[Runtime]:
         stack.push_async_callback(bus.stop)
         calls = Calls()
         stack.push_async_callback(calls.close)
+        if settings.otlp_url is not None:
+            stack.callback(export_spans(settings.otlp_url, "bankhub", node))
         yield Runtime(settings, clock, rng, lease.ids, db, bus, node, calls)
 
 
@@ -105,6 +110,8 @@ async def open_database(settings: Settings) -> Database:
 
 async def serve(settings: Settings) -> None:
     """One process with its services, until SIGTERM or SIGINT; then it drains."""
+    from core.relay import relay_of
+
     configure_logs(settings.log_level)
     names = roles_of(settings)
     stop = asyncio.Event()
@@ -113,15 +120,17 @@ async def serve(settings: Settings) -> None:
     if settings.redis_url is None:
         raise Invalid("BANKHUB_REDIS_URL is not set; `bankhub up` brings a Valkey of its own")
     async with open_runtime(settings) as runtime:
-        host = Host(runtime, services(settings, SystemClock(), runtime.db, names))
-        await host.start()
-        try:
+        host = Host(runtime, services(settings, runtime.clock, runtime.db, names))
+        async with AsyncExitStack() as stack:
+            stack.push_async_callback(host.stop)
+            await host.start()
+            relay = relay_of(runtime)
+            stack.push_async_callback(relay.stop)
+            await relay.start()
             log.info("process.ready", services=list(names))
             announce_ready()
             await stop.wait()
             log.info("process.draining", drain_s=settings.drain_s)
-        finally:
-            await host.stop()
     log.info("process.stopped")
 
 
@@ -134,17 +143,14 @@ async def migrate(settings: Settings) -> list[str]:
 
 
 async def seed(settings: Settings) -> None:
-    """Load the demonstration, through the same actions that people use."""
+    """Load the demonstration and note its logins (mode 0600) for `up` and `chat`; the note says that it is loaded."""
     from gateway.demo import seed as load_demonstration
 
     configure_logs(settings.log_level)
     async with open_runtime(settings) as runtime:
-        host = Host(runtime, services(settings, SystemClock(), runtime.db, SERVICES, listen=False))
-        await host.start()
-        try:
-            await load_demonstration(runtime)
-        finally:
-            await host.stop()
+        people = await load_demonstration(runtime)
+    assert settings.database_url is not None
+    write_demo(settings.var_dir, settings.database_url.get_secret_value(), people)
     announce_ready()
 
 

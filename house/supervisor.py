@@ -25,6 +25,7 @@ from core.engines.state import State, write_private
 from core.errors import Unavailable
 from core.settings import Settings
 from house.banner import banner
+from house.demo import read_demo
 from house.workers import Worker, announce_ready
 
 log = structlog.get_logger(__name__)
@@ -146,9 +147,10 @@ class Supervisor:
         for name in engines.want & {"postgres", "valkey"}:
             await engines.ready(name)
         environ = self._environ()
-        await migrate(environ.get(_DATABASE) or self._external_database())
+        database = environ.get(_DATABASE) or self._external_database()
+        await migrate(database)
         log_file = self.var / "log" / "bankhub.log"
-        if self._demo and not (self.var / "demo.json").exists():
+        if self._demo and read_demo(self.var, database) is None:
             await Worker("seed", ["seed"], environ, log_file).start()
         count = settings.workers or max(1, (os.cpu_count() or 1) - 1)
         self._workers = [Worker(f"worker {n + 1}", ["serve"], environ, log_file) for n in range(count)]
@@ -217,15 +219,6 @@ def read_note(var: Path) -> dict[str, Any] | None:
     except (OSError, ValueError):
         return None
     return note if isinstance(note, dict) and State(var).holder() == note.get("pid") else None
-
-
-def read_demo(var: Path) -> dict[str, Any] | None:
-    """The demonstration's logins, as `gateway.demo` noted them."""
-    try:
-        demo = json.loads((var / "demo.json").read_bytes())
-    except (OSError, ValueError):
-        return None
-    return demo if isinstance(demo, dict) else None
 
 
 async def down(var: Path, *, timeout_s: float) -> bool:
