@@ -1,4 +1,4 @@
-"""Everything that comes in: each entry once and in order per stream, holes pulled, a bounded queue to the application."""
+"""What comes in: each entry once and in order per stream, holes pulled, a bounded queue to the application."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Item = Entry | Notice
 
 
 class Feed:
-    """The streams of one person. `start` says where a stream that was never seen begins: at its floor or at its head."""
+    """The streams of one person. `start`: where one that was never seen begins, at its floor or at its head."""
 
     def __init__(
         self, places: Mapping[str, Saved], *, start: Literal["floor", "head"], queue_entries: int, verify: bool,
@@ -49,6 +49,7 @@ class Feed:
         self._ended = False
         self._link: Link | None = None
         self._pulls: dict[str, asyncio.Task[None]] = {}
+        self._heard: set[str] = set()  # streams that were heard of since the list was asked for
 
     # --- to the application ---------------------------------------------------------------------------------------
 
@@ -85,8 +86,9 @@ class Feed:
         return {c.stream: c.seq for c in active[:RESUME_MAX]}
 
     def attach(self, link: Link) -> None:
-        """A new connection."""
+        """A new connection. `listed` is called once the list of streams is there."""
         self._link, self.user = link, link.welcome.user
+        self._heard.clear()
 
     async def detach(self) -> None:
         """The connection is gone."""
@@ -101,6 +103,7 @@ class Feed:
     def pushed(self, fields: Sequence[Any]) -> None:
         """ENTRY."""
         entry = wire.entry(fields)
+        self._heard.add(entry.stream)
         cursor = self.cursors.get(entry.stream)
         if cursor is None:
             first = 0 if self._start == "floor" else entry.seq - 1
@@ -113,6 +116,7 @@ class Feed:
     def gap(self, fields: Sequence[Any]) -> None:
         """GAP: pushes that were not sent, or entries that are not ours."""
         stream, first, last, why = wire.padded(fields, 4)
+        self._heard.add(stream)
         cursor = self.cursors.get(stream)
         if cursor is None:
             if why == "forbidden":
@@ -131,21 +135,22 @@ class Feed:
         self._pull(cursor)
 
     def listed(self, streams: Iterable[StreamInfo]) -> None:
-        """All streams that the hub says are ours."""
+        """All streams that the hub says are ours; what was heard since it was asked is newer than its answer."""
         known = {info.stream: info for info in streams}
         for info in known.values():
             cursor = self.cursors.get(info.stream)
             if cursor is None:
                 first = 0 if self._start == "floor" else info.head
                 cursor = self.cursors[info.stream] = Cursor(info.stream, seq=first, used=first)
-            cursor.left = False
-            if cursor.epoch not in (0, info.epoch) or cursor.seq > info.head > 0:
+            if info.stream not in self._heard:
+                cursor.left = False
+            if cursor.epoch not in (0, info.epoch):
                 self._reset(cursor, info.head, info.epoch)
             cursor.epoch = info.epoch
             cursor.head = max(cursor.head, info.head)
             self._pull(cursor)
         for cursor in self.cursors.values():
-            if cursor.stream not in known and not cursor.left:
+            if cursor.stream not in known and cursor.stream not in self._heard and not cursor.left:
                 self._left(cursor)
 
     # --- decisions ------------------------------------------------------------------------------------------------
@@ -189,7 +194,9 @@ class Feed:
     def _pull(self, cursor: Cursor) -> None:
         """Starts to pull a stream that is behind, if there is a place."""
         link = self._link
-        if link is None or not cursor.behind or cursor.stream in self._pulls or len(self._pulls) >= PULLS_MAX:
+        if link is None or not link.alive or not cursor.behind:
+            return
+        if cursor.stream in self._pulls or len(self._pulls) >= PULLS_MAX:
             return
         task = asyncio.get_running_loop().create_task(self._pull_one(link, cursor))
         self._pulls[cursor.stream] = task
@@ -212,8 +219,9 @@ class Feed:
                 self._room.clear()
                 await self._room.wait()
             after = cursor.seq
+            limit = min(PAGE_ENTRIES, self._queue_entries - len(self._queue))
             try:
-                frame = await link.ask(wire.SYNC, cursor.stream, after, PAGE_ENTRIES)
+                frame = await link.ask(wire.SYNC, cursor.stream, after, limit)
                 if frame[0] != wire.PAGE:
                     raise BadServer(f"SYNC was answered by {frame[0]}")
                 self._hand_on(cursor, cursor.paged(wire.page(frame), after))

@@ -71,7 +71,12 @@ class Link:
     async def ask(self, op: int, *fields: Any, timeout_s: float = 15.0) -> Sequence[Any]:
         """Sends a frame and waits for its answer. Raises `HubError`, `Disconnected`, `TimeoutError`."""
         answered: asyncio.Future[Sequence[Any] | None] = asyncio.get_running_loop().create_future()
-        frame_id = self.send(op, *fields, answer=lambda frame: answered.done() or answered.set_result(frame))
+
+        def answer(frame: Sequence[Any] | None) -> None:
+            if not answered.done():
+                answered.set_result(frame)
+
+        frame_id = self.send(op, *fields, answer=answer)
         try:
             async with asyncio.timeout(timeout_s):
                 frame = await answered
