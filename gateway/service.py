@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 import structlog
 from aiohttp import web
 
-from core.actions import actions_in
+from core.actions import actions_in, handlers_in
 from core.service import Service
 from core.tokens import AccessTokens
+from gateway import events
 from gateway.guard import GuardedServer
 from gateway.http import Edge
 from gateway.identity import actions as identity
@@ -31,6 +32,7 @@ class GatewayService(Service):
 
     name = "gateway"
     actions = actions_in(sessions, identity)
+    handlers = handlers_in(events)
 
     def __init__(
         self, tokens: AccessTokens, *, listen: bool = True, sock: socket.socket | None = None
