@@ -6,7 +6,7 @@ together or not at all. Nodes are woken after the commit; if that is lost they f
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -22,7 +22,7 @@ from hub.wire.codec import pack, unpack
 
 __all__ = [
     "CONVERSATION", "MEMBERSHIP", "SYSTEM", "Bye", "CloseSessions", "Entry", "Gate", "MemberMarks", "StreamPolicy",
-    "StreamState", "append", "change_members", "entries", "last_entries", "marks", "open_stream", "post",
+    "StreamState", "amend", "append", "change_members", "entries", "last_entries", "marks", "open_stream", "post",
     "stream_states", "unpack",
 ]  # fmt: skip
 
@@ -75,28 +75,51 @@ async def append(
 
 async def post(
     ctx: Context, stream_id: int, kind: str, body: Any, *, key: str, sender_id: int,
-    options: dict[str, Any] | None = None, erase_seq: int | None = None,
+    options: dict[str, Any] | None = None,
 ) -> tuple[Entry, bool]:  # fmt: skip
-    """What SEND and AMEND do, in the caller's transaction: the entry, and whether this key had made it before.
+    """What SEND does, in the caller's transaction: the entry, and whether this key had made it before.
 
-    What may be said was checked by the caller. `erase_seq` is the entry whose content goes (recall). Raises
-    `NotFound`, `Forbidden` for one who is not a member, `Conflict` for a key that said something else.
+    What may be said was checked by the caller. Raises `NotFound`, `Forbidden` for one who is not a member, `Conflict`
+    for a key that said something else.
     """
+    packed_options = pack(options) if options else None
+    return await _post(ctx, stream_id, kind, pack(body), packed_options, key=key, sender_id=sender_id)
+
+
+async def amend(
+    ctx: Context, stream_id: int, change: str, seq: int, value: Any, *, key: str, sender_id: int,
+    check: Callable[[Entry], None],
+) -> tuple[Entry, bool]:  # fmt: skip
+    """What AMEND does, likewise; `check` is given the entry to be changed and raises what speaks against it."""
+
+    async def on_target(tx: SqlCommitTx) -> None:
+        target = await tx.entry(stream_id, seq)
+        if target is None:
+            raise NotFound("no such message in this conversation")
+        check(target)
+        if change == "recall":
+            await tx.erase([(stream_id, seq)])
+
+    body = pack({"seq": seq, "value": value})
+    return await _post(ctx, stream_id, change, body, None, key=key, sender_id=sender_id, first=on_target)
+
+
+async def _post(
+    ctx: Context, stream_id: int, kind: str, packed: bytes, options: bytes | None, *, key: str, sender_id: int,
+    first: Callable[[SqlCommitTx], Awaitable[None]] | None = None,
+) -> tuple[Entry, bool]:  # fmt: skip
     head = await _lock(ctx, stream_id)
     tx = SqlCommitTx(ctx.tx)
-    packed = pack(body)
-    packed_options = pack(options) if options else None
     earlier = (await tx.by_keys([(sender_id, key)])).get((sender_id, key))
     if earlier is not None:
-        if earlier.stream_id != stream_id or earlier.content != content_digest(kind, packed, packed_options):
+        if earlier.stream_id != stream_id or earlier.content != content_digest(kind, packed, options):
             raise Conflict("this key was used for another message", detail={"seq": earlier.seq})
         return earlier, True
     if not await tx.members(stream_id, [sender_id]):
         raise Forbidden("you are no longer a member of this conversation")
-    entry = await _append(ctx, head, kind, packed, key=key, sender_id=sender_id, options=packed_options)
-    if erase_seq is not None:
-        await tx.erase([(stream_id, erase_seq)])
-    return entry, False
+    if first is not None:
+        await first(tx)
+    return await _append(ctx, head, kind, packed, key=key, sender_id=sender_id, options=options), False
 
 
 async def change_members(

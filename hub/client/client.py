@@ -65,7 +65,8 @@ class Client:
 
     `token` is awaited for every connection, and before the token expires; it may raise `Closed`. `store` remembers
     places over restarts. `start` says where streams begin that were never seen. `on_heard` is called with what is
-    never stored: marks, signals, presence, and the client's own state. A reader who takes nothing costs `queue_entries` of memory at most.
+    never stored: marks, signals, presence, and the client's own state. A reader who takes nothing costs
+    `queue_entries` of memory at most.
     """
 
     def __init__(

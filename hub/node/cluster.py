@@ -53,6 +53,7 @@ class Cluster:
         self._presence: dict[tuple[int, int], bool] = {}
         self._devices: list[tuple[int, int, str, int]] = []
         self._signals: dict[str, list[Any]] = {}
+        self._doubted: set[str] = set()  # peers of whom something was lost
         self._handlers: dict[str, Callable[[str, Any], None]] = {
             "hello": self._on_hello, "ask": self._on_ask, "state": self._on_state, "leave": self._on_leave,
             "beat": self._on_beat, "interest": self._on_interest, "presence": self._on_presence,
@@ -140,7 +141,11 @@ class Cluster:
                     self._to(name, "signals", payload)
 
     def beat(self) -> None:
-        """Heartbeat with our counters; forgets nodes that are silent."""
+        """Heartbeat with our counters; forgets nodes that are silent, asks those of whom something was lost."""
+        doubted, self._doubted = self._doubted, set()
+        for name in doubted & self._peers.keys():
+            log.info("hub.bus_loss", peer=name)
+            self._to(name, "ask", None)
         now_s = self._node.clock.monotonic_s()
         self._all("beat", {name: peer.sent for name, peer in self._peers.items()})
         for name in [n for n, peer in self._peers.items() if now_s - peer.heard_s > GONE_S]:
@@ -197,9 +202,9 @@ class Cluster:
         peer.seen[channel] = counter if seen is None else max(seen, counter)
 
     def _lost(self, name: str) -> None:
-        log.info("hub.bus_loss", peer=name)
+        """Something of theirs did not come. They are asked once a beat, or questions would beget questions."""
         self._node.recovery.poll_soon()
-        self._to(name, "ask", None)
+        self._doubted.add(name)
 
     def _send_state(self, name: str) -> None:
         node = self._node

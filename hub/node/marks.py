@@ -30,14 +30,25 @@ class Marks:
     def __init__(self, node: Node) -> None:
         self._node = node
         self._pending: dict[tuple[int, int], Mark] = {}
+        self._saving: dict[tuple[int, int], Mark] = {}
         self._told: dict[
             int, dict[int, tuple[int, int]]
         ] = {}  # stream -> person -> what others have been told
         self._due: dict[int, set[int]] = {}  # stream -> persons whose marks are to be told
 
     def pending(self, stream_id: int, person_id: int) -> Mark | None:
-        """Watermarks not yet written."""
-        return self._pending.get((stream_id, person_id))
+        """Watermarks that a reader of the database cannot see yet."""
+        key = (stream_id, person_id)
+        newer, older = self._pending.get(key), self._saving.get(key)
+        if newer is None or older is None:
+            return newer or older
+        return Mark(
+            stream_id,
+            person_id,
+            delivered=max(newer.delivered, older.delivered),
+            read=max(newer.read, older.read),
+            sent=max(newer.sent, older.sent),
+        )
 
     def move(self, room: Room, person_id: int, seq: int, *, read: bool) -> None:
         """A session delivered or read up to `seq`. Reading implies delivery."""
@@ -81,7 +92,8 @@ class Marks:
         """Writes what is pending and passes it on to the other nodes."""
         while self._pending:
             keys = list(self._pending)[:SAVE_MAX]
-            batch = [self._pending.pop(key) for key in keys]
+            self._saving = {key: self._pending.pop(key) for key in keys}
+            batch = list(self._saving.values())
             try:
                 await self._node.store.save_marks(batch)
             except Exception as error:
@@ -89,6 +101,8 @@ class Marks:
                 for mark in batch:
                     self._restore(mark)
                 return
+            finally:
+                self._saving = {}
             self._node.cluster.marks(
                 [(m.stream_id, m.person_id, m.delivered, m.read) for m in batch if m.delivered or m.read]
             )

@@ -42,7 +42,9 @@ class Pages:
 
     async def _streams(self, session: Session, frame_id: int, after: int, limit: int) -> tuple[Any, ...]:
         principal = session.principal
-        subscriptions = [
+        marks = self._node.marks
+        pending = {stream: marks.pending(stream, principal.person_id) for stream in session.floors}
+        subscriptions = [  # read after the marks in memory: one of the two has each of them
             s
             for s in await self._node.store.subscriptions([principal.person_id])
             if s.enterprise_id == principal.enterprise_id and s.stream_id > after
@@ -50,7 +52,7 @@ class Pages:
         page = subscriptions[:limit]
         entries = []
         for sub in page:
-            mark = self._node.marks.pending(sub.stream_id, sub.person_id)
+            mark = pending.get(sub.stream_id)
             delivered, read, sent = sub.delivered, sub.read, sub.sent
             if mark is not None:
                 delivered, read, sent = (

@@ -88,6 +88,8 @@ class Recovery:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._soon.wait(), POLL_DOWN_S)
             soon = self._soon.is_set()
+            if soon:
+                await asyncio.sleep(HOLE_GRACE_S)  # many things go missing together: one look serves them all
             self._soon.clear()
             down = not node.bus.is_up
             now_s = node.clock.monotonic_s()

@@ -14,6 +14,7 @@ from msgspec import Struct
 
 from core.db import Database, Queries, Transaction, sql
 from hub.streams.rules import EMPTY_DIGEST
+from hub.wire.codec import unpack
 
 STREAM_ONLY = "a stream belongs to one enterprise; the caller was checked against its subscriptions"
 
@@ -86,6 +87,7 @@ class MemberMarks(Struct, frozen=True):
     delivered_ms: int | None
     read: int
     read_ms: int | None
+    sent: int
 
 
 class CommitTx(Protocol):
@@ -130,6 +132,10 @@ ENTRIES = sql(
     exempt=STREAM_ONLY,
 )
 ADVANCE = sql("UPDATE hub_streams SET head = $2, digest = $3 WHERE stream_id = $1", exempt=STREAM_ONLY)
+EDITS_AFTER = sql(
+    "SELECT seq, body FROM hub_entries WHERE stream_id = $1 AND seq > $2 AND kind = 'edit' AND body IS NOT NULL",
+    exempt=STREAM_ONLY,
+)
 ERASE = sql(
     "UPDATE hub_entries SET body = NULL, options = NULL WHERE stream_id = $1 AND seq = $2", exempt=STREAM_ONLY
 )
@@ -155,7 +161,7 @@ MARKS_OF = sql(
     "WHERE stream_id = $1 AND enterprise_id = $2 AND active = 1 ORDER BY person_id"
 )
 MEMBER_MARKS = sql(
-    "SELECT person_id, floor_seq, delivered_seq, delivered_ms, read_seq, read_ms FROM hub_subscriptions "
+    "SELECT person_id, floor_seq, delivered_seq, delivered_ms, read_seq, read_ms, sent_seq FROM hub_subscriptions "
     "WHERE stream_id = $1 AND enterprise_id = $2 AND active = 1 AND person_id > $3 ORDER BY person_id LIMIT $4"
 )
 SUBSCRIPTIONS_TO = sql(
@@ -184,7 +190,7 @@ REJOIN = sql(
     exempt=STREAM_ONLY,
 )
 LEAVE = sql(
-    "UPDATE hub_subscriptions SET active = 0, changed_ms = $3 WHERE stream_id = $1 AND person_id = $2 AND active = 1",
+    "UPDATE hub_subscriptions SET active = 0, changed_ms = $2 WHERE stream_id = $1 AND person_id IN ($*)",
     exempt=STREAM_ONLY,
 )
 MEMBERSHIP_CHANGED = sql(
@@ -263,8 +269,12 @@ class SqlCommitTx:
         await self._tx.executemany(ADVANCE, list(heads))
 
     async def erase(self, targets: Sequence[tuple[int, int]]) -> None:
-        """Removes bodies (recall); digests stay."""
-        await self._tx.executemany(ERASE, list(targets))
+        """Removes bodies (recall), those of later edits too; digests stay."""
+        doomed = list(targets)
+        for stream_id, seq in targets:
+            edits = await self._tx.fetch(EDITS_AFTER, stream_id, seq)
+            doomed += [(stream_id, row[0]) for row in edits if unpack(row[1])["seq"] == seq]
+        await self._tx.executemany(ERASE, doomed)
 
 
 class StreamStore:
@@ -372,16 +382,18 @@ async def change_members(
     )
     joined = [p for p in dict.fromkeys(added) if not known.get(p, False)]
     fresh = [p for p in joined if p not in known]
-    for person in joined:
-        if person in known:
-            await tx.execute(REJOIN, head.stream_id, person, floor, now_ms)
+    back = [(head.stream_id, p, floor, now_ms) for p in joined if p in known]
+    if back:
+        await tx.executemany(REJOIN, back)
     if fresh:
         await tx.insert_many(
             "hub_subscriptions",
             _SUBSCRIPTION_COLUMNS,
             [(head.stream_id, p, head.enterprise_id, 1, floor, now_ms, floor, floor, 0) for p in fresh],
         )
-    left = [p for p in dict.fromkeys(removed) if await tx.execute(LEAVE, head.stream_id, p, now_ms) == 1]
+    here = {row[0] for row in await tx.fetch_in(MEMBERS_OF, list(removed), head.stream_id)}
+    left = [p for p in dict.fromkeys(removed) if p in here]
+    await tx.execute_in(LEAVE, left, head.stream_id, now_ms)
     if joined or left:
         await tx.execute(MEMBERSHIP_CHANGED, head.stream_id, len(joined) - len(left))
     return joined, left

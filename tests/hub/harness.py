@@ -179,13 +179,13 @@ class World:
 
     async def stop(self) -> None:
         for client in self._clients:
-            await client.close()
+            await _soon(client.close(), f"the client of person {client.person}")
         for server in self._servers:
             server.close()
         for node in self.nodes:
-            await node.stop()
+            await _soon(node.stop(), f"node {node.name}")
         for bus in self._buses:
-            await bus.stop()
+            await _soon(bus.stop(), "the bus")
 
 
 class Client:
@@ -258,6 +258,15 @@ class Client:
     async def close(self) -> None:
         await self.ws.close()
         await self._task
+
+
+async def _soon(work: Awaitable[None], what: str) -> None:
+    """Ends must end: says what does not."""
+    try:
+        async with asyncio.timeout(5):
+            await work
+    except TimeoutError as error:
+        raise AssertionError(f"{what} does not stop") from error
 
 
 async def _no_call(principal: Principal, frame: Call) -> Any:
