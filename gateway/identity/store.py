@@ -147,13 +147,6 @@ _SOME = sql(
     ORDER BY m.person_id
     """
 )
-_HOLD = sql(
-    """
-    SELECT person_id FROM gateway_memberships
-    WHERE enterprise_id = $1 AND state = $2 AND person_id IN ($*)
-    ORDER BY person_id FOR UPDATE
-    """
-)
 _ROLES_OF_SOME = sql(
     """
     SELECT person_id, role FROM gateway_member_roles
@@ -224,11 +217,6 @@ async def members_page(db: Queries, enterprise_id: int, after: int, limit: int) 
 async def members(db: Queries, enterprise_id: int, person_ids: Sequence[int]) -> list[Record]:
     """The same of those among `person_ids` who are active members."""
     return await db.fetch_in(_SOME, person_ids, enterprise_id, ACTIVE)
-
-
-async def hold_members(db: Queries, enterprise_id: int, person_ids: Sequence[int]) -> set[int]:
-    """Those of these people, sorted by id, who are active members; their memberships stay locked."""
-    return {row["person_id"] for row in await db.fetch_in(_HOLD, person_ids, enterprise_id, ACTIVE)}
 
 
 async def roles_of_many(db: Queries, enterprise_id: int, person_ids: Sequence[int]) -> dict[int, list[str]]:
