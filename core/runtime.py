@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from core.actions import Registry
+from core.config_center import ConfigCenter
 
 if TYPE_CHECKING:
     from core.bus import Bus
@@ -34,3 +35,9 @@ class Runtime:
     node: str
     calls: Calls
     registry: Registry = field(default_factory=Registry)
+    config: ConfigCenter = field(
+        init=False
+    )  # live settings; defaults until `core.background` follows the table
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "config", ConfigCenter(self.db, self.clock, self.rng, self.bus))

@@ -41,14 +41,15 @@ def services(
     def hub() -> Service:
         from gateway.admission import HubGate
         from hub.service import HubService
-        from im.policy import ChatPolicy
+        from im.messages.rules import Policy
 
-        return HubService(HubGate(tokens, db), ChatPolicy(), listen=listen)
+        return HubService(HubGate(tokens, db), Policy(), listen=listen)
 
     def im() -> Service:
+        from gateway.people import ActivePeople
         from im.service import ImService
 
-        return ImService()
+        return ImService(ActivePeople())
 
     def gateway() -> Service:
         from gateway.service import GatewayService
@@ -110,7 +111,7 @@ async def open_database(settings: Settings) -> Database:
 
 async def serve(settings: Settings) -> None:
     """One process with its services, until SIGTERM or SIGINT; then it drains."""
-    from core.relay import relay_of
+    from core.background import Background
 
     configure_logs(settings.log_level)
     names = roles_of(settings)
@@ -124,9 +125,9 @@ async def serve(settings: Settings) -> None:
         async with AsyncExitStack() as stack:
             stack.push_async_callback(host.stop)
             await host.start()
-            relay = relay_of(runtime)
-            stack.push_async_callback(relay.stop)
-            await relay.start()
+            background = Background(runtime, host.services.values())
+            stack.push_async_callback(background.stop)
+            await background.start()
             log.info("process.ready", services=list(names))
             announce_ready()
             await stop.wait()
