@@ -110,6 +110,9 @@ class Settings(BaseSettings):
     hub_host: str = "127.0.0.1"
     hub_port: int = 8081
 
+    # --- im -----------------------------------------------------------------------------------------------------
+    im_group_members_max: int = Field(default=10_000, ge=2)  # one message is one row and as many deliveries
+
     @field_validator("roles", "gateway_origins", "gateway_trusted_proxies", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:

@@ -1,0 +1,1 @@
+"""Messages: what may be said, taken back, and who has read it."""
