@@ -58,7 +58,6 @@ class Cursor:
 
     def paged(self, page: Page, after: int) -> list[Entry]:
         """A PAGE answered SYNC after `after`; returns what is due. Raises `BadServer` for a page with a hole."""
-        due: list[Entry] = []
         expected = after + 1
         for index, entry in enumerate(page.entries):
             if entry.seq != expected and (
@@ -66,6 +65,10 @@ class Cursor:
             ):  # only 0 means "from the floor"
                 raise BadServer(f"a page has {entry.seq} where {expected} belongs")
             expected = entry.seq + 1
+        if not page.done and not page.entries:
+            raise BadServer("an empty page that is not done")
+        due: list[Entry] = []
+        for entry in page.entries:
             if entry.seq > self.seq:
                 due += [entry, *self._take(entry)]
         if page.done:
@@ -73,8 +76,6 @@ class Cursor:
                 self.jump(max(self.seq, page.next))
             self.head = max(self.seq, page.head)
         else:
-            if not page.entries:
-                raise BadServer("an empty page that is not done")
             self.head = max(self.head, page.head)
         self.epoch = page.epoch
         self.early = {at: entry for at, entry in self.early.items() if at > self.seq}
