@@ -108,7 +108,8 @@ class Node:
         for conn in list(self._conns):
             conn.bye(Bye.DRAINING, "this node restarts", self.rng.randint(0, max(1, window_ms)))
         with suppress(TimeoutError):
-            await asyncio.wait_for(self._empty.wait(), GOODBYE_S)
+            async with asyncio.timeout(GOODBYE_S):
+                await self._empty.wait()
 
     async def stop(self) -> None:
         """Commits what was accepted, writes marks, ends every task."""

@@ -85,8 +85,9 @@ class Recovery:
         node = self._node
         swept_s = members_s = checked_s = node.clock.monotonic_s()
         while True:
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._soon.wait(), POLL_DOWN_S)
+            with suppress(TimeoutError):  # not wait_for: before Python 3.12 it may swallow a cancellation
+                async with asyncio.timeout(POLL_DOWN_S):
+                    await self._soon.wait()
             soon = self._soon.is_set()
             if soon:
                 await asyncio.sleep(HOLE_GRACE_S)  # many things go missing together: one look serves them all

@@ -262,11 +262,12 @@ class Client:
 
 async def _soon(work: Awaitable[None], what: str) -> None:
     """Ends must end: says what does not."""
-    try:
-        async with asyncio.timeout(5):
-            await work
-    except TimeoutError as error:
-        raise AssertionError(f"{what} does not stop") from error
+    task = asyncio.ensure_future(work)
+    await asyncio.wait({task}, timeout=8)
+    if not task.done():
+        stacks = [f"{t.get_name()}: {t.get_stack()[-1] if t.get_stack() else t}" for t in asyncio.all_tasks()]
+        raise AssertionError(f"{what} does not stop; tasks: " + "\n".join(stacks))
+    await task
 
 
 async def _no_call(principal: Principal, frame: Call) -> Any:
