@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import resource
 import signal
 from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -118,6 +119,7 @@ async def serve(settings: Settings) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    raise_file_limit()
     if settings.redis_url is None:
         raise Invalid("BANKHUB_REDIS_URL is not set; `bankhub up` brings a Valkey of its own")
     async with open_runtime(settings) as runtime:
@@ -133,6 +135,12 @@ async def serve(settings: Settings) -> None:
             await stop.wait()
             log.info("process.draining", drain_s=settings.drain_s)
     log.info("process.stopped")
+
+
+def raise_file_limit() -> None:
+    """Every client is an open file, and the usual soft limit is for programs with few."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 async def migrate(settings: Settings) -> list[str]:

@@ -8,15 +8,15 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from core.engines.state import State
 from house.workers import FRONT_DOOR, READY_FD
 
 
 def detach(var: Path, words: Sequence[str]) -> int:
     """Start `up` with these words (but -d) in the background. The exit code."""
     kept = [word for word in words if word not in ("-d", "--detach")]
-    directory = var / "log"
-    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    log_file = directory / "up.log"
+    State(var).make()
+    log_file = var / "log" / "up.log"
     reading, writing = os.pipe()
     with log_file.open("wb") as log:
         child = subprocess.Popen(

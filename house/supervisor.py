@@ -138,6 +138,11 @@ class Supervisor:
 
     async def _up(self) -> None:
         settings, engines = self.settings, self._engines
+        running = engines.holder()
+        if running is not None:
+            raise Unavailable(
+                f"bankhub is already running on {self.var} (process {running}); `bankhub down` stops it"
+            )
         for host, port, flag in (
             (settings.gateway_host, settings.gateway_port, "--gateway-port"),
             (settings.hub_host, settings.hub_port, "--hub-port"),

@@ -123,7 +123,6 @@ class Worker:
             await ended(self._process)
 
     def _spawn(self, ready: int) -> subprocess.Popen[bytes]:
-        self._log_file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         descriptor = os.open(self._log_file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         try:
             return subprocess.Popen(

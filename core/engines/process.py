@@ -108,7 +108,6 @@ def spawn(
     Call it from a thread that lives as long as the engine should: the kernel watches the thread, and sends
     `last_word` when it ends. With `user`, everything of ours is given up before the program begins.
     """
-    log_file.parent.mkdir(mode=0o700, exist_ok=True)
     if log_file.exists() and log_file.stat().st_size > _LOG_BYTES:
         log_file.replace(log_file.with_suffix(".log.1"))
     descriptor = os.open(log_file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)

@@ -31,11 +31,19 @@ class State:
         self.var = var.absolute()
         self._lock: int | None = None
 
-    def open(self) -> None:
-        """Make the directory and hold it. Raises `EngineFailed` when another process does."""
+    def make(self) -> None:
+        """Make the directory and those in it that everybody uses. Raises `EngineFailed`."""
         try:
             # root's PostgreSQL runs as nobody, who must be able to pass (not to list); never a parent's business
             self.var.mkdir(mode=0o711 if os.geteuid() == 0 else 0o700, parents=True, exist_ok=True)
+            (self.var / "log").mkdir(mode=0o700, exist_ok=True)
+        except OSError as error:
+            raise EngineFailed(f"cannot use {self.var}: {error.strerror}") from error
+
+    def open(self) -> None:
+        """Make the directory and hold it. Raises `EngineFailed` when another process does."""
+        self.make()
+        try:
             lock = os.open(self.var / "lock", os.O_RDWR | os.O_CREAT, 0o600)
         except OSError as error:
             raise EngineFailed(f"cannot use {self.var}: {error.strerror}") from error
