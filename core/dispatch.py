@@ -205,6 +205,8 @@ class Dispatcher:
             if not action.transaction:
                 return Outcome(await self._bare(action, command, request, ctx))
             outcome = await self.runtime.db.run(self._attempt, action, command, request, slot, ctx)
+        except idempotency.KeyReused:
+            raise  # nothing was tried, so there is nothing to remember
         except UniqueViolation as error:
             raise Conflict("another request did the same at this moment") from error
         except BankhubError as refusal:

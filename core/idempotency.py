@@ -62,6 +62,10 @@ _PURGE = sql(
 )
 
 
+class KeyReused(Conflict):
+    """This idempotency key was used for another request."""
+
+
 @dataclass(frozen=True, slots=True)
 class Slot:
     """Whose request under which key, and what it asks for."""
@@ -91,12 +95,12 @@ def request_digest(action: str, request: object) -> bytes:
 
 
 async def read(tx: Transaction, slot: Slot) -> Stored | None:
-    """The stored answer to this request. Raises `Conflict` if the key was used for another request."""
+    """The stored answer to this request. Raises `KeyReused`."""
     row = await tx.fetchrow(_READ, *slot.place)
     if row is None:
         return None
     if bytes(row["request_digest"]) != slot.request_digest:
-        raise Conflict("this idempotency key was used for another request")
+        raise KeyReused
     answer: Any = unpack(bytes(row["answer"])) if row["answer"] is not None else None
     if row["outcome"] == "ok":
         return Stored(answer, None)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from core.actions import Principal
 from core.bus import MemoryBus, MemoryNetwork
 from core.calls import Calls
 from core.clock import Clock, SystemClock
-from core.db import connect
+from core.db import Database, connect
 from core.ids import Ids
 from core.rng import SystemRng
 from core.runtime import Runtime
@@ -40,7 +40,7 @@ def settings_for(database: str, var_dir: Path, **changes: Any) -> Settings:
 @asynccontextmanager
 async def process(
     settings: Settings,
-    services: Sequence[Service],
+    services: Sequence[Service] | Callable[[Clock, Database], Sequence[Service]],
     *,
     clock: Clock | None = None,
     network: MemoryNetwork | None = None,
@@ -63,7 +63,7 @@ async def process(
         node=f"test-{secrets.token_hex(4)}",
         calls=Calls(),
     )
-    host = Host(runtime, services)
+    host = Host(runtime, services(clock, db) if callable(services) else services)
     try:
         await host.start()
         yield runtime

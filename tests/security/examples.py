@@ -1,0 +1,112 @@
+"""One acceptable call of every action there is, and whose objects it touches.
+
+The generated tests call each as every role, as a colleague who has nothing to do with the objects, and as another
+tenant. An action that is not here fails `test_every_action_has_an_example`: add it in the same change.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+Fields = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Tenant:
+    """One enterprise with an object of every kind. All of it belongs to `owner`."""
+
+    enterprise_id: int
+    owner: str  # login of who owns the objects
+    owner_id: int
+    colleague_id: int  # who is in the conversation with the owner
+    victim_id: int  # a member who may be removed
+    session_id: int  # of the owner
+    conversation_id: int  # a group of owner and colleague with a message at seq `seq`
+    seq: int
+    canary: str  # in every text of this tenant
+    password: str  # of the owner
+
+
+@dataclass(frozen=True)
+class Example:
+    """`fields` of a call on `tenant`'s objects.
+
+    `outsider` says what a colleague who is not concerned gets: a refusal, or (because the action is about oneself or
+    about what every colleague may see) an answer.
+    """
+
+    fields: Callable[[Tenant], Fields]
+    outsider: Literal["refused", "answered"] = "refused"
+
+
+def _none(tenant: Tenant) -> Fields:
+    return {}
+
+
+def _conversation(**more: Any) -> Callable[[Tenant], Fields]:
+    return lambda tenant: {"conversation_id": str(tenant.conversation_id)} | more
+
+
+EXAMPLES: dict[str, Example] = {
+    # gateway
+    "gateway.identity.login": Example(
+        lambda t: {"login": t.owner, "password": t.password, "device": "example"}, "answered"
+    ),
+    "gateway.identity.refresh": Example(lambda t: {"refresh_token": "x" * 43, "device": "example"}),
+    "gateway.identity.logout": Example(_none, "answered"),
+    "gateway.identity.me": Example(_none, "answered"),
+    "gateway.identity.switch_enterprise": Example(
+        lambda t: {"enterprise_id": str(t.enterprise_id)}, "answered"
+    ),
+    "gateway.identity.list_members": Example(_none, "answered"),
+    "gateway.identity.add_member": Example(
+        lambda t: {
+            "phone": "13899990000",
+            "name": "新来的",
+            "roles": ["employee"],
+            "password": "long enough to begin",
+        },
+        "answered",
+    ),
+    "gateway.identity.end_membership": Example(lambda t: {"person_id": str(t.victim_id)}, "answered"),
+    "gateway.identity.list_sessions": Example(_none, "answered"),
+    "gateway.identity.revoke_session": Example(lambda t: {"session_id": str(t.session_id)}),
+    "gateway.identity.find_members": Example(lambda t: {"person_ids": [str(t.owner_id)]}),
+    # hub
+    "hub.sessions.close": Example(
+        lambda t: {
+            "person_id": str(t.owner_id),
+            "enterprise_id": str(t.enterprise_id),
+            "code": 4512,
+            "reason": "x",
+        }
+    ),
+    # im
+    "im.conversations.open_direct": Example(lambda t: {"person_id": str(t.owner_id)}, "answered"),
+    "im.conversations.create_group": Example(
+        lambda t: {"title": "x", "members": [str(t.colleague_id)]}, "answered"
+    ),
+    "im.conversations.list": Example(_none, "answered"),
+    "im.conversations.get": Example(_conversation()),
+    "im.conversations.members": Example(_conversation()),
+    "im.conversations.add_members": Example(
+        lambda t: {"conversation_id": str(t.conversation_id), "members": [str(t.victim_id)]}
+    ),
+    "im.conversations.remove_member": Example(
+        lambda t: {"conversation_id": str(t.conversation_id), "person_id": str(t.colleague_id)}
+    ),
+    "im.conversations.rename": Example(_conversation(title="renamed")),
+    "im.conversations.set_owner": Example(
+        lambda t: {"conversation_id": str(t.conversation_id), "person_id": str(t.colleague_id)}
+    ),
+    "im.conversations.disband": Example(_conversation()),
+    "im.people.remove": Example(lambda t: {"person_id": str(t.victim_id)}),
+    "im.messages.send": Example(_conversation(key="example", body={"text": "hello"})),
+    "im.messages.recall": Example(
+        lambda t: {"conversation_id": str(t.conversation_id), "seq": t.seq, "key": "example-recall"}
+    ),
+    "im.messages.history": Example(_conversation()),
+    "im.messages.readers": Example(lambda t: {"conversation_id": str(t.conversation_id), "seq": t.seq}),
+}

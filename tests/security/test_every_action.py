@@ -1,0 +1,259 @@
+"""Every action that is declared, called as everybody who may not (requirements A01, A02, A03 and A04).
+
+Nothing here names an action: the registry is walked, and `examples.py` says how to call each.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import pytest
+import pytest_asyncio
+
+from core.actions import AUTHENTICATED, INTERNAL, PUBLIC, ROLES, Access, Action, Principal
+from core.context import Source
+from core.dispatch import permit
+from core.errors import BankhubError, Forbidden, Invalid, NotFound, Unauthenticated
+from core.runtime import Runtime
+from gateway.demo import DemoPerson, seed
+from house import compose
+from im.api import CreateGroup, Send
+from tests.security.examples import EXAMPLES, Tenant
+from tests.world import process, settings_for
+
+ACTIONS: list[Action[Any, Any]] = compose.actions()
+REFUSED = (Unauthenticated, Forbidden, NotFound)
+SOURCE = Source("203.0.113.7", "http", "test")
+
+each_action = pytest.mark.parametrize("action", ACTIONS, ids=lambda action: action.name)
+
+
+def test_every_action_has_an_example() -> None:
+    assert {action.name for action in ACTIONS} == set(EXAMPLES)
+
+
+def test_every_action_declares_who_may_call_it() -> None:
+    for action in ACTIONS:
+        assert isinstance(action.roles, Access) or (action.roles and action.roles <= ROLES), action.name
+
+
+def _person(*roles: str) -> Principal:
+    return Principal(1, 2, frozenset(roles), 3, "d", 1 << 50)
+
+
+@each_action
+@pytest.mark.parametrize("role", [*sorted(ROLES), "no role", "nobody"])
+def test_the_declaration_decides(action: Action[Any, Any], role: str) -> None:
+    who = None if role == "nobody" else _person() if role == "no role" else _person(role)
+    refused: type[BankhubError] | None
+    if action.roles is PUBLIC:
+        refused = None
+    elif action.roles is INTERNAL:
+        refused = NotFound
+    elif who is None:
+        refused = Unauthenticated
+    elif action.roles is AUTHENTICATED or (not isinstance(action.roles, Access) and role in action.roles):
+        refused = None
+    else:
+        refused = Forbidden
+    if refused is None:
+        permit(action, who, internal=False)
+    else:
+        with pytest.raises(refused):
+            permit(action, who, internal=False)
+
+
+# --- with two tenants that have the same of everything ---------------------------------------------------------------
+
+
+@dataclass
+class Twins:
+    """Two enterprises in one process, and principals of their people."""
+
+    runtime: Runtime
+    ours: Tenant
+    theirs: Tenant
+    everybody: list[DemoPerson]
+    sessions: dict[tuple[str, int], int]
+
+    def principal(self, login: str, tenant: Tenant, *more_roles: str) -> Principal:
+        person = next(
+            p for p in self.everybody if p.login == login and p.enterprise_id == tenant.enterprise_id
+        )
+        session_id = self.sessions[(login, tenant.enterprise_id)]
+        roles = frozenset(person.roles) | set(more_roles)
+        return Principal(person.person_id, tenant.enterprise_id, roles, session_id, "example", 1 << 50)
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def twins(database: str, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Twins]:
+    var: Path = tmp_path_factory.mktemp("var")
+    settings = settings_for(database, var)
+
+    async with process(
+        settings, lambda clock, db: compose.services(settings, clock, db, compose.SERVICES, listen=False)
+    ) as runtime:
+        everybody = await seed(runtime)
+        sessions: dict[tuple[str, int], int] = {}
+        for person in everybody:
+            fields = {"login": person.login, "password": person.password, "device": "example"}
+            answer = await runtime.calls.perform(
+                "gateway.identity.login",
+                fields | {"enterprise_id": str(person.enterprise_id)},
+                principal=None,
+                source=Source(f"198.51.100.{len(sessions)}", "http"),
+            )
+            sessions[(person.login, person.enterprise_id)] = int(answer.value["session_id"])
+        twins = Twins(runtime, None, None, everybody, sessions)  # type: ignore[arg-type]
+        twins.ours = await _furnish(twins, "chenjing", "yangmin", "zhaolei", "canary-of-ours")
+        twins.theirs = await _furnish(twins, "zhoutao", "wuxia", "wuxia", "canary-of-theirs")
+        yield twins
+
+
+async def _furnish(twins: Twins, owner: str, colleague: str, victim: str, canary: str) -> Tenant:
+    def find(login: str) -> DemoPerson:
+        return next(p for p in twins.everybody if p.login == login)
+
+    found = find(owner)
+    tenant = Tenant(
+        enterprise_id=found.enterprise_id,
+        owner=owner,
+        owner_id=found.person_id,
+        colleague_id=find(colleague).person_id,
+        victim_id=find(victim).person_id,
+        session_id=twins.sessions[(owner, found.enterprise_id)],
+        conversation_id=0,
+        seq=0,
+        canary=canary,
+        password=found.password,
+    )
+    calls, who = twins.runtime.calls, twins.principal(owner, tenant)
+    group = await calls.call(CreateGroup(title=canary, members=[tenant.colleague_id]), principal=who)
+    sent = await calls.call(
+        Send(conversation_id=group.conversation_id, key=f"first-{owner}", body={"text": canary}),
+        principal=who,
+    )
+    changes = {"conversation_id": group.conversation_id, "seq": sent.seq}
+    return Tenant(**(vars(tenant) | changes))
+
+
+async def _call(twins: Twins, action: Action[Any, Any], who: Principal | None, fields: Any) -> Any:
+    answer = await twins.runtime.calls.perform(action.name, fields, principal=who, source=SOURCE)
+    return answer.value
+
+
+async def _rows_of(twins: Twins, tenant: Tenant) -> dict[str, str]:
+    """A digest of every row of the tenant, table by table, without the records about refusals themselves."""
+    url = twins.runtime.settings.database_url
+    assert url is not None
+    connection = await asyncpg.connect(url.get_secret_value(), ssl=False)
+    try:
+        tables = await connection.fetch(
+            "SELECT table_name FROM information_schema.columns "
+            "WHERE table_schema = 'public' AND column_name = 'enterprise_id' ORDER BY table_name"
+        )
+        digests = {}
+        for (table,) in tables:
+            if table in ("core_audit", "core_idempotency"):
+                continue
+            rows = await connection.fetch(
+                f"SELECT t::text FROM {table} t WHERE enterprise_id = $1 ORDER BY 1", tenant.enterprise_id
+            )
+            digests[table] = sha256("\n".join(row[0] for row in rows).encode()).hexdigest()
+        return digests
+    finally:
+        await connection.close()
+
+
+def _mentions(value: Any, tenant: Tenant) -> bool:
+    text = json.dumps(value, default=lambda b: b.decode(errors="replace") if isinstance(b, bytes) else str(b))
+    marks = [
+        tenant.canary,
+        *(str(i) for i in (tenant.enterprise_id, tenant.owner_id, tenant.conversation_id)),
+    ]
+    return any(mark in text for mark in marks)
+
+
+@each_action
+@pytest.mark.asyncio(loop_scope="module")
+async def test_another_tenant_sees_and_changes_nothing(twins: Twins, action: Action[Any, Any]) -> None:
+    """Somebody with every role there, with the ids of our objects: refused, or an answer without any of ours."""
+    if action.name == "gateway.identity.login":
+        pytest.skip("logging in needs the password, whoever does it")
+    ours, theirs = twins.ours, twins.theirs
+    who = twins.principal("zhoutao", theirs, *ROLES)
+    before = await _rows_of(twins, ours)
+    try:
+        value = await _call(twins, action, who, EXAMPLES[action.name].fields(ours))
+    except REFUSED:
+        pass
+    else:
+        assert not _mentions(value, ours), "the answer tells something of another tenant"
+    assert await _rows_of(twins, ours) == before, "something of another tenant was changed"
+
+
+@each_action
+@pytest.mark.asyncio(loop_scope="module")
+async def test_a_colleague_who_is_not_concerned_gets_nothing(twins: Twins, action: Action[Any, Any]) -> None:
+    example = EXAMPLES[action.name]
+    if example.outsider == "answered":
+        return
+    before = await _rows_of(twins, twins.ours)
+    with pytest.raises(REFUSED):
+        await _call(twins, action, twins.principal("huangting", twins.ours), example.fields(twins.ours))
+    assert await _rows_of(twins, twins.ours) == before
+
+
+@each_action
+@pytest.mark.asyncio(loop_scope="module")
+async def test_nobody_gets_nothing(twins: Twins, action: Action[Any, Any]) -> None:
+    if action.roles is PUBLIC:
+        return
+    with pytest.raises((Unauthenticated, NotFound)):
+        await _call(twins, action, None, EXAMPLES[action.name].fields(twins.ours))
+
+
+@each_action
+@pytest.mark.asyncio(loop_scope="module")
+async def test_ids_that_are_not_there_are_refused_alike(twins: Twins, action: Action[Any, Any]) -> None:
+    """A deleted or guessed id gets the same answer as somebody else's: nothing tells which ids exist."""
+    fields = EXAMPLES[action.name].fields(twins.ours)
+    ids = [name for name in fields if name.endswith("_id")]
+    if not ids or action.roles is PUBLIC:
+        return
+    who = twins.principal("zhoutao", twins.theirs, *ROLES)
+    answers = []
+    for guess in (
+        fields,
+        fields | dict.fromkeys(ids, "4611686018427387904"),
+        fields | dict.fromkeys(ids, "1"),
+    ):
+        with pytest.raises(BankhubError) as caught:
+            await _call(twins, action, who, guess)
+        answers.append((caught.value.code, caught.value.message))
+    assert len(set(answers)) == 1, answers
+
+
+@each_action
+@pytest.mark.asyncio(loop_scope="module")
+async def test_fields_that_nobody_declared_are_refused(twins: Twins, action: Action[Any, Any]) -> None:
+    if action.roles is INTERNAL:
+        return
+    who = twins.principal("wangfang", twins.ours, *ROLES)
+    for extra in ({"enterprise_id_": "1"}, {"roles_": ["boss"]}, {"": 1}):
+        with pytest.raises(Invalid):
+            await _call(twins, action, who, EXAMPLES[action.name].fields(twins.ours) | extra)
+
+
+@each_action
+@pytest.mark.asyncio(loop_scope="module")
+async def test_the_example_is_acceptable(twins: Twins, action: Action[Any, Any]) -> None:
+    """An example that is refused as malformed would prove nothing above."""
+    fields = EXAMPLES[action.name].fields(twins.ours)
+    action.command.model_validate(fields)
