@@ -172,7 +172,7 @@ class Admission:
         return (
             Op.WELCOME, frame.id, str(principal.session_id), str(principal.person_id), str(principal.enterprise_id),
             sorted(principal.roles), node.clock.now_ms(),
-            {"epoch": inbox.epoch if inbox else 0, "head": inbox.head if inbox else 0, "read": read},
+            {"epoch": inbox.epoch if inbox is not None else 0, "head": inbox.head if inbox is not None else 0, "read": read},
             int(node.limits.ping_s), node.limits.told(), {"base_ms": node.retry_base_ms, "cap_ms": node.retry_cap_ms},
         )  # fmt: skip
 

@@ -71,7 +71,7 @@ class Delivery:
         if room.text_conns:
             joined = b"".join([entry_frame_json(packed) for _, _, packed in out])
             self._send(room, room.text_conns, joined, first, last)
-        self.delivered += len(out) * len(room)
+        self.delivered += len(out) * room.size
 
     def _send(self, room: Room, conns: Iterable[Connection], data: bytes, first: int, last: int) -> None:
         """The innermost loop of the hub; `Connection.send` stands here inlined."""

@@ -309,7 +309,7 @@ class Node:
         room.remove(conn)
         if conn.gaps:
             conn.gaps.pop(room.name, None)
-        if not len(room):
+        if not room.size:
             del self.rooms[stream_id]
             self.marks.forget(stream_id)
             self.cluster.room_closed(stream_id)

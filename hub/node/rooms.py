@@ -84,7 +84,9 @@ class Room:
         self.out: list[tuple[int, bytes, bytes]] = []  # (seq, frame, packed) of this tick
         self.filling = False
 
-    def __len__(self) -> int:
+    @property
+    def size(self) -> int:
+        """Local connections."""
         return len(self.conns) + len(self.text_conns)
 
     def add(self, conn: Connection) -> None:
