@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from types import TracebackType
 from typing import Any, Final, cast
 
@@ -42,8 +42,15 @@ _CONTENTION: Final = frozenset({"40001", "40P01", "55P03"})  # serialization, de
 _GONE: Final = frozenset(
     {"57P01", "57P02", "57P03", "57P05", "53300", "25P03"}
 )  # shutting down, full, idle too long
-_LOST: Final = (asyncpg.PostgresConnectionError, OSError)
-_DRIVER: Final = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError)
+# the last: what asyncpg says when the server ended the session while nobody was listening
+_LOST: Final = (asyncpg.PostgresConnectionError, OSError, asyncpg.InternalClientError)
+_DRIVER: Final = (
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+    OSError,
+    TimeoutError,
+)
 
 
 def translate(error: BaseException, *, unknown: bool = False) -> BankhubError:
@@ -120,7 +127,7 @@ class PostgresTransaction(Transaction):
         try:
             yield
         except BaseException:
-            if not self._connection.is_closed():
+            if not _gone(self._connection):
                 await self._control(f"ROLLBACK TO SAVEPOINT {name}")
             raise
         await self._control(f"RELEASE SAVEPOINT {name}")
@@ -150,12 +157,13 @@ class PostgresTransaction(Transaction):
 
     async def rollback(self) -> None:
         """Leaves the connection without a transaction, or closed."""
-        if self._connection.is_closed():
+        if _gone(self._connection):
             return
         try:
             await self._connection.execute("ROLLBACK")
         except BaseException as error:
-            self._connection.terminate()
+            with suppress(asyncpg.InterfaceError):
+                self._connection.terminate()
             if not isinstance(error, Exception):
                 raise
 
@@ -269,6 +277,14 @@ class PostgresDatabase(Database):
             await asyncio.wait_for(self._pool.close(), CLOSE_S)
         except (TimeoutError, *_DRIVER):
             self._pool.terminate()
+
+
+def _gone(connection: Any) -> bool:
+    """Whether a connection is closed; the pool's proxy of one that has broken refuses even to say so."""
+    try:
+        return bool(connection.is_closed())
+    except asyncpg.InterfaceError:
+        return True
 
 
 def concerned(status: str) -> int:

@@ -4,61 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import suppress
-from dataclasses import dataclass, field
-from urllib.parse import urlsplit, urlunsplit
+from dataclasses import dataclass
 
 import pytest
 
 from core.bus import QUEUE_MESSAGES, Bus, MemoryBus, MemoryNetwork, RedisBus
 from core.rng import SeededRng
-
-
-@dataclass
-class Wire:
-    """A TCP relay in front of Redis that can refuse, cut and go silent."""
-
-    host: str
-    port: int
-    cut: bool = False
-    silent: bool = False
-    connections: set[asyncio.StreamWriter] = field(default_factory=set)
-    pumps: set[asyncio.Task[None]] = field(default_factory=set)
-    server: asyncio.Server | None = None
-
-    async def open(self) -> int:
-        self.server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
-        return int(self.server.sockets[0].getsockname()[1])
-
-    async def close(self) -> None:
-        assert self.server is not None
-        self.server.close()
-        self.set_cut(True)
-        await asyncio.gather(*self.pumps, return_exceptions=True)
-
-    def set_cut(self, cut: bool) -> None:
-        self.cut = cut
-        if cut:
-            for writer in self.connections:
-                writer.close()
-
-    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if self.cut:
-            writer.close()
-            return
-        far_reader, far_writer = await asyncio.open_connection(self.host, self.port)
-        self.connections |= {writer, far_writer}
-        for source, target in ((reader, far_writer), (far_reader, writer)):
-            task = asyncio.ensure_future(self._pump(source, target))
-            self.pumps.add(task)
-
-    async def _pump(self, source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
-        with suppress(OSError):
-            while data := await source.read(65536):
-                if not self.silent:
-                    target.write(data)
-        self.connections.discard(target)
-        target.close()
+from tests.wire import Wire
 
 
 @dataclass
@@ -98,13 +50,7 @@ async def world(request: pytest.FixtureRequest, redis_url: str) -> AsyncIterator
 
         yield World(make_memory, down, up)
     else:
-        parts = urlsplit(redis_url)
-        assert parts.hostname is not None
-        assert parts.port is not None
-        wire = Wire(parts.hostname, parts.port)
-        port = await wire.open()
-        secret = parts.netloc.rpartition("@")[0]
-        url = urlunsplit(parts._replace(netloc=f"{secret}@127.0.0.1:{port}"))
+        wire, url = await Wire.before(redis_url)
 
         async def make_redis() -> Bus:
             bus = RedisBus(url, rng=SeededRng(len(made)))

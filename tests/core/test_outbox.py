@@ -136,12 +136,12 @@ async def test_another_process_is_woken_over_the_bus(clean_db: Database) -> None
     buses = [MemoryBus(network), MemoryBus(network)]
     here = relay(clean_db, clock, consumers=(), bus=buses[0])
     there = relay(clean_db, clock, handler, consumers=("there",), bus=buses[1])
+    here._poll_s = there._poll_s = 60.0
     for part in (*buses, here, there):
         await part.start()
     there._waker = None  # it is another process
-    here._poll_s = there._poll_s = 60.0
     try:
-        await asyncio.sleep(1.2)
+        await asyncio.sleep(0.1)
         await Mouth(clean_db, clock).say("hello")
         await asyncio.wait_for(handled.wait(), 2.0)
     finally:
