@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import Any, Final
 
+import orjson
 from pydantic import TypeAdapter
 
 from core.actions import AUTHENTICATED, PUBLIC, Access, Action
 from core.errors import TREE
 
+_TWICE: Final = re.compile(r"\b([a-z]+)__api__([A-Za-z]+)")
 _REF: Final = "#/components/schemas/{model}"
 
 _PROBLEM: Final = {
@@ -47,7 +50,10 @@ def document(actions: Iterable[Action[Any, Any]], *, version: str) -> dict[str, 
     schemas, shared = TypeAdapter.json_schemas([(k, m, a) for k, m, a in inputs], ref_template=_REF)
     by_key = {key: schema for (key, _), schema in schemas.items()}
     components = dict(shared.get("$defs", {}))
+    by_key, components = _named((by_key, components))
     components["Problem"] = _PROBLEM
+    _id_defaults(components)
+    _id_defaults(by_key)
     return {
         "openapi": "3.1.0",
         "info": {"title": "bankhub", "version": version, "description": _ABOUT},
@@ -72,6 +78,26 @@ _ABOUT: Final = (
     "Every action is a POST with a JSON object and answers JSON. Ids are decimal strings, times are milliseconds "
     "since 1970-01-01 UTC, bytes are base64. The same actions are called over the hub with CALL."
 )
+
+
+def _named(schemas: Any) -> Any:
+    """Where two packages have a schema of one name, the package's name comes first: GatewayMember, ImMember."""
+    text = orjson.dumps([[list(key), schema] for key, schema in schemas[0].items()] + [schemas[1]]).decode()
+    text = _TWICE.sub(lambda match: match[1].title().replace("_", "") + match[2], text)
+    *keyed, components = orjson.loads(text)
+    return {tuple(key): schema for key, schema in keyed}, components
+
+
+def _id_defaults(schema: Any) -> None:
+    """Pydantic writes the default of an id as Python has it; in JSON an id is a string."""
+    if isinstance(schema, dict):
+        if schema.get("type") == "string" and isinstance(schema.get("default"), int):
+            schema["default"] = str(schema["default"])
+        for inner in schema.values():
+            _id_defaults(inner)
+    elif isinstance(schema, list):
+        for inner in schema:
+            _id_defaults(inner)
 
 
 def _tag(action: Action[Any, Any]) -> str:

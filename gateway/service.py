@@ -9,6 +9,7 @@ import structlog
 from aiohttp import web
 
 from core.actions import actions_in, handlers_in
+from core.jobs import Every, Job, JobRun
 from core.service import Service
 from core.tokens import AccessTokens
 from gateway import events
@@ -17,11 +18,17 @@ from gateway.http import Edge
 from gateway.identity import actions as identity
 from gateway.parts import ENDED, Parts
 from gateway.sessions import actions as sessions
+from gateway.sessions import store
 
 if TYPE_CHECKING:
     from core.runtime import Runtime
 
 log = structlog.get_logger(__name__)
+
+
+async def purge(run: JobRun) -> None:
+    """Forget refresh tokens and login failures that no longer mean anything."""
+    await store.purge(run.db, run.clock.now())
 
 
 class GatewayService(Service):
@@ -33,6 +40,7 @@ class GatewayService(Service):
     name = "gateway"
     actions = actions_in(sessions, identity)
     handlers = handlers_in(events)
+    jobs = (Job("gateway.sessions.purge", purge, schedule=Every(3600)),)
 
     def __init__(
         self, tokens: AccessTokens, *, listen: bool = True, sock: socket.socket | None = None

@@ -13,7 +13,7 @@ import pytest
 import pytest_asyncio
 
 from core.actions import AUTHENTICATED, Command, Context, Registry, action
-from core.db import sql
+from core.db import Sql
 from core.errors import Conflict, DeadlineExceeded, Forbidden, Internal, TooManyRequests, Unavailable
 from core.runtime import Runtime
 from tests.core import toy
@@ -21,13 +21,17 @@ from tests.world import process, settings_for, somebody
 
 WHO = somebody("employee")
 
-_AUDIT = sql(
+_AUDIT = Sql(
     """
     SELECT action, outcome, person_id, object_id, device, trace_id FROM core_audit
     WHERE enterprise_id = $1 AND person_id = $2 ORDER BY audit_id
-    """
+    """,
+    None,
+    "tests",
 )
-_KEYS = sql("SELECT COUNT(*) FROM core_idempotency WHERE enterprise_id = $1 AND dedupe_key = $2")
+_KEYS = Sql(
+    "SELECT COUNT(*) FROM core_idempotency WHERE enterprise_id = $1 AND dedupe_key = $2", None, "tests"
+)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

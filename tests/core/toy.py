@@ -23,12 +23,12 @@ from core.actions import (
     actions_in,
     on,
 )
-from core.db import Queries, sql
+from core.db import Queries, Sql
 from core.service import Service
 
 CREATE = "CREATE TABLE toy_rows (row_id BIGINT PRIMARY KEY, enterprise_id BIGINT NOT NULL, word VARCHAR(64) UNIQUE)"
-_INSERT = sql("INSERT INTO toy_rows (row_id, enterprise_id, word) VALUES ($1, $2, $3)")
-_COUNT = sql("SELECT COUNT(*) FROM toy_rows WHERE enterprise_id = $1 AND word = $2")
+_INSERT = Sql("INSERT INTO toy_rows (row_id, enterprise_id, word) VALUES ($1, $2, $3)", None, "tests")
+_COUNT = Sql("SELECT COUNT(*) FROM toy_rows WHERE enterprise_id = $1 AND word = $2", None, "tests")
 
 
 async def count(db: Queries, word: str, enterprise_id: int = 1) -> int:

@@ -1,0 +1,114 @@
+"""Whoever leaves an enterprise is out of it everywhere: tokens, hub connections, conversations, within two seconds."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from core.actions import Principal
+from core.background import Background
+from core.bus import MemoryBus, MemoryNetwork
+from core.context import Source
+from core.errors import NotFound, Unauthenticated
+from core.runtime import Runtime
+from core.tokens import AccessTokens
+from gateway.api import EndMembership, RevokeSession
+from gateway.demo import DemoPerson, seed
+from gateway.service import GatewayService
+from house import compose
+from im.api import CreateGroup, GetConversation
+from tests.world import process, settings_for
+
+
+@dataclass
+class Office:
+    """A whole process with its background work, and what it says to the hub's nodes."""
+
+    runtime: Runtime
+    people: dict[str, DemoPerson]
+    closed: list[tuple[int, int, int, int]]  # enterprise, person, session (0: all of them), code
+
+    async def login(self, login: str) -> tuple[str, Principal]:
+        answer = await self.runtime.calls.perform(
+            "gateway.identity.login",
+            {"login": login, "password": self.people[login].password, "device": f"of-{login}"},
+            principal=None,
+            source=Source("203.0.113.1", "http"),
+        )
+        token: str = answer.value["access_token"]
+        return token, self.tokens.verify(token)
+
+    @property
+    def tokens(self) -> AccessTokens:
+        """What tells good tokens from ended ones."""
+        gateway = self.runtime.calls.dispatcher._services["gateway"]
+        assert isinstance(gateway, GatewayService)
+        return gateway.parts.tokens
+
+    async def until_closed(self, enterprise_id: int, person_id: int, session_id: int, code: int) -> None:
+        """Wait for the message by which nodes are told to close connections."""
+        async with asyncio.timeout(2):
+            while (enterprise_id, person_id, session_id, code) not in self.closed:
+                await asyncio.sleep(0.01)
+
+
+@pytest.fixture
+async def office(database: str, tmp_path: Path) -> AsyncIterator[Office]:
+    settings = settings_for(database, tmp_path)
+    network = MemoryNetwork()
+    async with process(
+        settings,
+        lambda clock, db: compose.services(settings, clock, db, compose.SERVICES, listen=False),
+        network=network,
+    ) as runtime:
+        listener = MemoryBus(network)
+        await listener.start()
+        closed: list[tuple[int, int, int, int]] = []
+
+        def hear(payload: bytes) -> None:
+            kind, _, _, what = msgspec.msgpack.decode(payload)
+            if kind == "close":
+                closed.extend((e, p, s, code) for e, p, s, code, _ in what)
+
+        await listener.subscribe("hub:all", hear)
+        background = Background(runtime, runtime.calls.dispatcher._services.values())
+        await background.start()
+        people = {person.login: person for person in reversed(await seed(runtime))}
+        yield Office(runtime, people, closed)
+        await background.stop()
+        await listener.stop()
+
+
+async def test_leaving_is_everywhere(office: Office) -> None:
+    _, admin = await office.login("wangfang")
+    token, leaver = await office.login("zhaolei")
+    _, stays = await office.login("yangmin")
+    calls = office.runtime.calls
+    group = await calls.call(CreateGroup(title="x", members=[leaver.person_id]), principal=stays)
+    await calls.call(GetConversation(conversation_id=group.conversation_id), principal=leaver)
+
+    await calls.call(EndMembership(person_id=leaver.person_id), principal=admin)
+    with pytest.raises(Unauthenticated):
+        office.tokens.verify(token)
+    await office.until_closed(leaver.enterprise_id, leaver.person_id, 0, 4511)
+    async with asyncio.timeout(2):
+        while True:
+            seen = await calls.call(GetConversation(conversation_id=group.conversation_id), principal=stays)
+            if leaver.person_id not in [member.person_id for member in seen.members]:
+                break
+            await asyncio.sleep(0.01)
+    with pytest.raises(NotFound):
+        await calls.call(GetConversation(conversation_id=group.conversation_id), principal=leaver)
+
+
+async def test_a_revoked_session_is_closed_on_the_hub(office: Office) -> None:
+    token, who = await office.login("huangting")
+    await office.runtime.calls.call(RevokeSession(session_id=who.session_id), principal=who)
+    await office.until_closed(who.enterprise_id, who.person_id, who.session_id, 4512)
+    with pytest.raises(Unauthenticated):
+        office.tokens.verify(token)
