@@ -24,6 +24,7 @@ class _Pending:
     done: asyncio.Future[Sent]
     frame_id: int = 0  # 0: not on its way
     timer: asyncio.TimerHandle | None = None
+    uncertain: bool = False  # an attempt was never answered
 
 
 class Outbox:
@@ -41,7 +42,7 @@ class Outbox:
     async def deliver(self, op: int, fields: Sequence[Any], timeout_s: float | None) -> Sent:
         """Returns when the hub has committed it.
 
-        Raises `HubError` for a refusal that stays, `TimeoutError` when it is not known by then (the key may be used
+        Raises `HubError` for a refusal that stays (see its `uncertain`), `TimeoutError` when it is not known by then (the key may be used
         again to find out), and what `close` was given.
         """
         if self._closed is not None:
@@ -108,7 +109,7 @@ class Outbox:
     def _again(self, link: Link, pending: _Pending) -> None:
         """No answer on a living connection."""
         link.forget(pending.frame_id)
-        pending.frame_id = 0
+        pending.frame_id, pending.uncertain = 0, True
         self._pump()
 
     def _answered(self, pending: _Pending, frame: Sequence[Any] | None) -> None:
@@ -116,6 +117,7 @@ class Outbox:
         if pending.timer is not None:
             pending.timer.cancel()
         if frame is None or pending.done.done():
+            pending.uncertain = True
             return
         if frame[0] == wire.SENT:
             pending.done.set_result(wire.sent(frame))
@@ -123,6 +125,7 @@ class Outbox:
             return
         error = wire.error(frame)
         if not error.temporary:
+            error.uncertain = pending.uncertain
             pending.done.set_exception(error)
             self._pump()
             return

@@ -42,7 +42,10 @@ class BadServer(Exception):
 
 
 class HubError(Exception):
-    """The hub refused a frame. `code` is stable, `message` is for people."""
+    """The hub refused a frame. `code` is stable, `message` is for people.
+
+    `uncertain`: an earlier attempt with the same key was never answered, so it may have been done nevertheless.
+    """
 
     def __init__(
         self,
@@ -56,6 +59,7 @@ class HubError(Exception):
         self.code, self.message = code, message
         self.temporary, self.retry_ms = temporary, retry_ms
         self.detail = detail or {}
+        self.uncertain = False
         super().__init__(f"{code}: {message}" if message else code)
 
 

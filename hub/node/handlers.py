@@ -129,6 +129,8 @@ class Handlers:
             self._unknown_stream(conn, session, frame, frame.conversation)
             return
         self._take_send(session, stream_id)
+        if frame.seq <= session.floors[stream_id]:  # from before this person's time
+            raise NotFound("no such message in this conversation")
         if not storable(frame.value):
             raise Invalid(NOT_STORABLE)
         value = None if frame.change == "recall" else frame.value
@@ -199,7 +201,9 @@ class Handlers:
         stream_id = session.stream_id(frame.conversation)
         if stream_id is None or stream_id == session.inbox:
             raise NotFound("no such conversation", detail={"stream": frame.conversation})
-        self._node.signal(stream_id, frame.what, frame.value, session.principal.person_id, conn)
+        if conn.last_in_s - session.signalled_s >= limits.SIGNAL_S:
+            session.signalled_s = conn.last_in_s
+            self._node.signal(stream_id, frame.what, frame.value, session.principal.person_id, conn)
 
     def _watch(self, conn: Connection, session: Session, frame: Watch) -> None:
         users = [int(user) for user in frame.users if user.isascii() and user.isdigit()]

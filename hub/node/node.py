@@ -33,7 +33,7 @@ from hub.streams.store import Entry, StreamStore, Subscription
 from hub.streams.writer import GroupCommit, Outcome, Sent, Submission
 from hub.wire.close import Bye
 from hub.wire.frames import Call, Op
-from hub.wire.limits import Limits
+from hub.wire.limits import MARKS_MEMBERS, Limits
 
 if TYPE_CHECKING:
     from core.bus import Bus
@@ -373,7 +373,7 @@ class Node:
     ) -> None:
         """A signal to the sessions here."""
         room = self.rooms.get(stream_id)
-        if room is None:
+        if room is None or room.member_count > MARKS_MEMBERS:
             return
         frame = (Op.SIGNAL, 0, room.name, what, value, str(user))
         for conn in room.everyone():

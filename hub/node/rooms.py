@@ -126,16 +126,16 @@ class Room:
     def keep(self, event: Event, frame: bytes) -> None:
         """Remembers a delivered entry's frame for those who come back soon."""
         if event.target:
-            self.forget_to(event.target)
+            self.forget()
         self.ring.append((event.seq, frame))
         self.bytes += len(frame)
         while len(self.ring) > RING_ENTRIES or self.bytes > RING_BYTES:
             self.bytes -= len(self.ring.popleft()[1])
 
-    def forget_to(self, seq: int) -> None:
-        """Drops frames up to `seq`: a body in them was removed."""
-        while self.ring and self.ring[0][0] <= seq:
-            self.bytes -= len(self.ring.popleft()[1])
+    def forget(self) -> None:
+        """Drops what was kept: a body in it was removed, and perhaps edits of it; who needs it reads it again."""
+        self.ring.clear()
+        self.bytes = 0
 
     def since(self, seq: int) -> list[bytes] | None:
         """Frames after `seq` up to the head, None when the ring does not reach back so far."""

@@ -46,6 +46,7 @@ class Session:
         "loading",
         "person",
         "principal",
+        "signalled_s",
         "watching",
     )
 
@@ -59,6 +60,7 @@ class Session:
         self.inbox = 0
         self.watching: frozenset[int] | None = None
         self.calls = 0
+        self.signalled_s = 0.0
         self.loading = False
 
     def stream_id(self, name: str) -> int | None:

@@ -104,7 +104,7 @@ class Connection(asyncio.Protocol):
             origins=node.origins,
             subprotocols=SUBPROTOCOLS,
             select_subprotocol=_select,
-            max_size=limits.MESSAGE_BYTES,
+            max_size=limits.GREETING_BYTES,
         )
         if not node.opened(self):
             socket.abort()
@@ -130,7 +130,7 @@ class Connection(asyncio.Protocol):
             data = bytes(self.buffer)
             self.buffer = None
         messages: list[bytes] = []
-        position, need = websocket.cut(data, self.opcode, limits.MESSAGE_BYTES, messages)
+        position, need = websocket.cut(data, self.opcode, self._size_max, messages)
         for message in messages:
             self._message(message)
             if self.closing:
@@ -138,7 +138,7 @@ class Connection(asyncio.Protocol):
         if need > 0:
             self.buffer, self.need = bytearray(data[position:]), need
         elif need < 0:
-            self.parser = ServerProtocol(state=OPEN, max_size=limits.MESSAGE_BYTES)
+            self.parser = ServerProtocol(state=OPEN, max_size=self._size_max)
             self._receive_uncommon(data[position:])
 
     def eof_received(self) -> bool:
@@ -156,6 +156,10 @@ class Connection(asyncio.Protocol):
         gaps, self.gaps = self.gaps, None
         for stream, (first, last) in (gaps or {}).items():
             self.push((Op.GAP, 0, stream, first, last, "slow"))
+
+    @property
+    def _size_max(self) -> int:
+        return limits.MESSAGE_BYTES if self.state is State.READY else limits.GREETING_BYTES
 
     # --- in -----------------------------------------------------------------------------------------------------
 
@@ -319,7 +323,7 @@ class Connection(asyncio.Protocol):
         data = self._joined()
         self.state = State.CLOSING
         self.buffer = self.fragments = self.gaps = None
-        parser = self.parser or ServerProtocol(state=OPEN, max_size=limits.MESSAGE_BYTES)
+        parser = self.parser or ServerProtocol(state=OPEN, max_size=self._size_max)
         self.parser = parser
         try:
             self.write(data)

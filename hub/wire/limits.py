@@ -7,6 +7,7 @@ import msgspec
 FRAMES_PER_MESSAGE = 64  # a batch is decoded in one go; more would hold the loop
 FRAME_BYTES = 64 * 1024  # chat bodies are text; files go to object storage
 MESSAGE_BYTES = 256 * 1024  # one WebSocket message, fragments together
+GREETING_BYTES = 64 * 1024  # one WebSocket message before WELCOME: what a stranger may make us hold
 FRAGMENTS_PER_MESSAGE = 64  # a fragment costs a call of the slow parser
 BODY_DEPTH = 16  # nesting of a body; msgpack itself has no limit
 KEY_CHARS = 64  # a UUIDv7 has 36
@@ -14,7 +15,8 @@ PAGE_ENTRIES = 200  # entries of one PAGE
 PAGE_BYTES = 192 * 1024  # a PAGE ends early rather than pass MESSAGE_BYTES
 RESUME_STREAMS = 2_000  # streams in one HELLO
 WATCHED_USERS = 500  # presence of one session
-MARKS_MEMBERS = 500  # above it MARKS are asked for, not pushed
+MARKS_MEMBERS = 500  # above it MARKS are asked for, not pushed, and signals are dropped
+SIGNAL_S = 0.2  # a session's signals in between are dropped: nobody types faster than that is worth knowing
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
