@@ -42,8 +42,8 @@ class Outbox:
     async def deliver(self, op: int, fields: Sequence[Any], timeout_s: float | None) -> Sent:
         """Returns when the hub has committed it.
 
-        Raises `HubError` for a refusal that stays (see its `uncertain`), `TimeoutError` when it is not known by then (the key may be used
-        again to find out), and what `close` was given.
+        Raises `HubError` for a refusal that stays (see its `uncertain`), `TimeoutError` when it is not known by then
+        (the key may be used again to find out), and what `close` was given.
         """
         if self._closed is not None:
             raise self._closed

@@ -1,0 +1,66 @@
+"""`./bankhub bench faults --minutes N --seed S`: fault runs one after the other until the time is over."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import sys
+import time
+from dataclasses import asdict
+from typing import Any
+
+import structlog
+
+from tests.fault.checker import report
+from tests.fault.scenario import run
+
+
+def run_faults(minutes: float, seed: int, *, as_json: bool = False, faults: int = 12) -> int:
+    """Runs seeds `seed`, `seed + 1`, … for about so many minutes; prints what was done; 1 if a promise was broken."""
+    quiet()
+    began_s = time.monotonic()
+    totals: dict[str, Any] = {
+        "runs": 0, "faults": 0, "operations": 0, "acknowledged": 0, "unknown": 0, "refused": 0, "deliveries": 0,
+        "violations": 0, "first_seed": seed,
+    }  # fmt: skip
+    slowest_s = 0.0
+    while True:
+        result, stage = asyncio.run(run(seed + totals["runs"], None, count=faults))
+        totals["runs"] += 1
+        for name in ("operations", "acknowledged", "unknown", "refused", "deliveries"):
+            totals[name] += getattr(result, name)
+        slowest_s = max(slowest_s, result.healed_s)
+        totals["violations"] += len(result.violations)
+        totals["faults"] += faults
+        if result.violations:
+            _say(report(stage.history, result.violations))
+            _say("\n".join(result.faults))
+            break
+        if not as_json:
+            _say(
+                json.dumps({k: v for k, v in asdict(result).items() if k != "violations"}, ensure_ascii=False)
+            )
+        if time.monotonic() - began_s >= minutes * 60:
+            break
+    totals["slowest_healing_s"] = slowest_s
+    totals["minutes"] = round((time.monotonic() - began_s) / 60, 2)
+    _say(json.dumps(totals))
+    return 1 if totals["violations"] else 0
+
+
+def quiet() -> None:
+    """The logs of our own side say what the faults are: nothing new."""
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
+    logging.disable(logging.CRITICAL)
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    raise SystemExit(
+        run_faults(float(sys.argv[1]), int(sys.argv[2]), faults=int(sys.argv[3]) if sys.argv[3:] else 12)
+    )
