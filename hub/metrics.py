@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from core.telemetry import gauge
 from hub.node.node import Node
 
@@ -23,4 +25,8 @@ def watch(node: Node) -> None:
         (WAITING, "waiting"),
         (DELIVERED, "delivered"),
     ):
-        metric.set_function(lambda name=name: node.stats()[name])
+        metric.set_function(partial(_figure, node, name))
+
+
+def _figure(node: Node, name: str) -> float:
+    return node.stats()[name]

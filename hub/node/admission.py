@@ -169,10 +169,11 @@ class Admission:
 
     def _welcome(self, frame: Hello, session: Session, inbox: Room | None, read: int) -> tuple[object, ...]:
         node, principal = self._node, session.principal
+        epoch, head = (0, 0) if inbox is None else (inbox.epoch, inbox.head)
         return (
             Op.WELCOME, frame.id, str(principal.session_id), str(principal.person_id), str(principal.enterprise_id),
             sorted(principal.roles), node.clock.now_ms(),
-            {"epoch": inbox.epoch if inbox is not None else 0, "head": inbox.head if inbox is not None else 0, "read": read},
+            {"epoch": epoch, "head": head, "read": read},
             int(node.limits.ping_s), node.limits.told(), {"base_ms": node.retry_base_ms, "cap_ms": node.retry_cap_ms},
         )  # fmt: skip
 
