@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import os
-import secrets
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -70,7 +69,7 @@ async def seed(runtime: Runtime, passwords: Passwords | None = None) -> list[Dem
     """
     path = runtime.settings.var_dir / "demo.json"
     kept = _read(path)
-    words = {login: kept.get(login) or secrets.token_urlsafe(9) for login, *_ in PEOPLE}
+    words = {login: kept.get(login) or runtime.rng.token()[:12] for login, *_ in PEOPLE}
     if words != kept:
         _write(path, words)
     hasher = passwords or Passwords(runtime.settings)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import io
 import json
 import re
@@ -307,9 +308,7 @@ async def test_forwarded_addresses_are_believed_from_proxies_only(world: World) 
 
     def seen(trusted: str, *forwarded: str) -> str:
         settings = load({}, gateway_trusted_proxies=trusted)
-        runtime = type(world.runtime)(
-            **{f: getattr(world.runtime, f) for f in world.runtime.__slots__} | {"settings": settings}
-        )
+        runtime = dataclasses.replace(world.runtime, settings=settings)
         headers = [("X-Forwarded-For", value) for value in forwarded]
         from multidict import CIMultiDict
 
