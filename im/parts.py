@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Sequence
-from datetime import datetime
 from typing import TYPE_CHECKING, Any, cast
 
+from core.clock import to_ms
 from core.context import Context
 from core.db import Record
 from core.errors import Forbidden, NotFound
@@ -70,7 +70,7 @@ def _conversation(row: Record, me: int, state: hub.StreamState, last: hub.Entry 
         title=row["title"],
         peer_id=peers[0] if row["kind"] == "direct" and peers else None,
         created_by=row["created_by"],
-        created_ms=ms(row["created_at"]),
+        created_ms=to_ms(row["created_at"]),
         role=row["member_role"],
         member_count=row["member_count"],
         preview=preview,
@@ -95,11 +95,6 @@ def entry(stored: hub.Entry) -> api.Entry:
         options=None if stored.options is None else _plain(hub.unpack(stored.options)),
         digest=stored.digest,
     )
-
-
-def ms(time: datetime) -> int:
-    """Ms since the epoch of a time from the database."""
-    return round(time.timestamp() * 1000)
 
 
 def _plain(value: Any) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from core.actions import AUTHENTICATED, INTERNAL, Context, Rate, action
+from core.clock import to_ms
 from core.db import Record, UniqueViolation
 from core.errors import Conflict, Internal, Invalid, NotFound
 from hub import api as hub
@@ -29,7 +30,7 @@ from im.api import (
 )
 from im.conversations import rules, store
 from im.messages.rules import DISBANDED, OWNERS, TITLE
-from im.parts import colleagues, mine, ms, shown
+from im.parts import colleagues, mine, shown
 
 _MAKE = Rate(burst=60, per_s=0.5)  # people do not make conversations all day; a runaway script does
 _CHANGE = Rate(burst=60, per_s=2)
@@ -256,7 +257,7 @@ async def _change_owners(
 async def _members(ctx: Context, conversation_id: int, after: int, limit: int) -> Members:
     rows = await store.members_page(ctx.tx, conversation_id, ctx.enterprise_id, after, limit)
     members = [
-        Member(person_id=row["person_id"], role=row["member_role"], joined_ms=ms(row["joined_at"]))
+        Member(person_id=row["person_id"], role=row["member_role"], joined_ms=to_ms(row["joined_at"]))
         for row in rows
     ]
     return Members(members=members, next=members[-1].person_id if len(members) == limit else None)
