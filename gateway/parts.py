@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final, cast
 
@@ -14,6 +15,7 @@ from core.errors import BankhubError
 from core.keys import cluster_secret, derive
 from core.runtime import Runtime
 from core.tokens import AccessTokens
+from gateway.identity import store as people
 from gateway.sessions import store
 from gateway.sessions.passwords import Passwords
 from gateway.sessions.rules import Throttle
@@ -36,6 +38,7 @@ class Parts:
         self._runtime = runtime
         self.tokens = tokens
         self._poll: asyncio.Task[None] | None = None
+        self._closed = False
         self.passwords = Passwords(settings)
         self.refresh_secret = derive(secret, "refresh tokens")
         self.attempt_secret = derive(secret, "login attempts")
@@ -52,43 +55,53 @@ class Parts:
             settings.login_forget_s,
         )
 
-    def end(self, ctx: Context, session_ids: list[int]) -> None:
-        """After the commit, let no edge accept tokens of these sessions any more."""
+    def end(
+        self, ctx: Context, sessions: list[int], memberships: list[tuple[int, int]] | None = None
+    ) -> None:
+        """After the commit, let no edge accept tokens of these sessions, or of these (person, enterprise) any more."""
+        memberships = memberships or []
 
         async def announce() -> None:
-            for session_id in session_ids:
-                self.tokens.revocations.end_session(session_id)
-            await self._runtime.bus.publish(ENDED, pack(session_ids))
+            self._refuse(sessions, memberships)
+            await self._runtime.bus.publish(ENDED, pack([sessions, memberships]))
 
-        if session_ids:
-            ctx.after_commit(announce)
+        ctx.after_commit(announce)
 
     def hear(self, payload: bytes) -> None:
-        """Another process ended sessions."""
+        """Another process ended sessions or memberships."""
         try:
-            for session_id in unpack(payload):
-                self.tokens.revocations.end_session(int(session_id))
+            self._refuse(*unpack(payload))
         except (BankhubError, TypeError, ValueError):
             log.warning("gateway.ended_unreadable", payload_bytes=len(payload))
 
     async def catch_up(self) -> None:
         """Learn from the database what the bus may not have brought: at start, and whenever the bus is back."""
         since = self._runtime.clock.now() - timedelta(seconds=self._runtime.settings.access_token_s)
-        for session_id in await store.ended_since(self._runtime.db, since):
-            self.tokens.revocations.end_session(session_id)
+        sessions = await store.ended_since(self._runtime.db, since)
+        self._refuse(sessions, await people.left_since(self._runtime.db, since))
 
     def bus_changed(self, up: bool) -> None:
         """The bus went or came back. Without it look every few seconds, so that nobody ended stays in."""
+        if self._closed:
+            return
         if self._poll is not None:
             self._poll.cancel()
         self._poll = asyncio.get_running_loop().create_task(self._catch_up(once=up))
 
     def close(self) -> None:
         """Let the threads end."""
+        self._closed = True
         if self._poll is not None:
             self._poll.cancel()
             self._poll = None
         self.passwords.close()
+
+    def _refuse(self, sessions: Iterable[int], memberships: Iterable[tuple[int, int]]) -> None:
+        revocations = self.tokens.revocations
+        for session_id in sessions:
+            revocations.end_session(int(session_id))
+        for person_id, enterprise_id in memberships:
+            revocations.end_membership(int(person_id), int(enterprise_id))
 
     async def _catch_up(self, *, once: bool) -> None:
         while True:

@@ -103,7 +103,7 @@ async def end_membership(ctx: Context, command: EndMembership) -> None:
     ended = await sessions.lock_in_enterprise(tx, person_id, ctx.enterprise_id, now)
     for row in ended:
         await sessions.end(tx, row["session_id"], "left", now)
-    parts(ctx).end(ctx, [row["session_id"] for row in ended])
+    parts(ctx).end(ctx, [row["session_id"] for row in ended], [(person_id, ctx.enterprise_id)])
     ctx.emit(MembershipEnded(enterprise_id=ctx.enterprise_id, person_id=person_id, by=ctx.caller.person_id))
 
 

@@ -172,6 +172,10 @@ _LEAVE = sql(
     WHERE enterprise_id = $1 AND person_id = $2 AND state = $5
     """
 )
+_LEFT_SINCE = sql(
+    "SELECT person_id, enterprise_id FROM gateway_memberships WHERE left_at > $1 AND state = $2 ORDER BY left_at",
+    exempt="every edge must refuse the tokens of every membership that has ended",
+)
 _DROP_ROLES = sql("DELETE FROM gateway_member_roles WHERE enterprise_id = $1 AND person_id = $2")
 _INSERT_ROLE = sql("INSERT INTO gateway_member_roles (enterprise_id, person_id, role) VALUES ($1, $2, $3)")
 
@@ -243,3 +247,8 @@ async def leave(db: Queries, enterprise_id: int, person_id: int, now: datetime) 
         return False
     await db.execute(_DROP_ROLES, enterprise_id, person_id)
     return True
+
+
+async def left_since(db: Queries, since: datetime) -> list[tuple[int, int]]:
+    """(person, enterprise) of memberships that have ended and not begun again."""
+    return [(row["person_id"], row["enterprise_id"]) for row in await db.fetch(_LEFT_SINCE, since, LEFT)]

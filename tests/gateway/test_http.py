@@ -346,7 +346,7 @@ async def test_ended_sessions_are_heard_on_the_bus(world: World) -> None:
     world.runtime.bus.publish(ENDED, b"\xc1 nonsense")
     world.runtime.bus.publish(ENDED, pack(["x"]))
     assert (await world.client.call(ME, token=token)).status == 200
-    world.runtime.bus.publish(ENDED, pack([int(begun["session_id"])]))
+    world.runtime.bus.publish(ENDED, pack([[int(begun["session_id"])], []]))
     await asyncio.sleep(0)
     assert (await world.client.call(ME, token=token)).status == 401
 

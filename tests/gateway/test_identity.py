@@ -205,6 +205,24 @@ async def test_adding_and_ending_a_membership(world: World) -> None:
     assert (await world.client.login("xinren", "a long enough one", "new-phone")).status == 200
 
 
+async def test_the_token_of_another_enterprise_ends_with_its_membership(world: World) -> None:
+    """One session, moved on to another enterprise: what was signed for the first one dies with that membership."""
+    admin = (await world.login("wangfang"))["access_token"]
+    boss = (await world.login("zhoutao"))["access_token"]
+    added = await _add(world, admin, "13900000021", "k21", login_name="both")
+    assert (await _add(world, boss, "13900000021", "k22")).status == 200
+    home = added.body["person_id"], str(world.people["wangfang"].enterprise_id)
+    first = await world.client.login("both", "a long enough one", "b", enterprise_id=home[1])
+    other = {"enterprise_id": str(world.people["zhoutao"].enterprise_id)}
+    token = first.body["access_token"]
+    moved = await world.client.call("gateway.identity.switch_enterprise", other, token=token)
+    world.clock.advance(1)
+    ended = await world.client.call("gateway.identity.end_membership", {"person_id": home[0]}, token=admin)
+    assert ended.status == 200
+    assert (await world.client.call("gateway.identity.list_sessions", token=token)).status == 401
+    assert (await world.client.call("gateway.identity.me", token=moved.body["access_token"])).status == 200
+
+
 async def test_the_last_administrator_cannot_be_removed(world: World) -> None:
     begun = await world.login("wangfang")
     fields = {"person_id": str(world.people["wangfang"].person_id)}
