@@ -60,10 +60,9 @@ class EmbeddedEngines:
         self._postgres = Postgres(self._state, sync=sync)
         self._valkey = Valkey(self._state)
         self._seaweed = Seaweed(self._state, bucket=bucket)
-        # in the order they are stopped in
         self._engines: dict[str, Postgres | Valkey | Seaweed] = {
             engine.name: engine
-            for engine in (self._seaweed, self._valkey, self._postgres)
+            for engine in (self._postgres, self._valkey, self._seaweed)
             if engine.name in self.want
         }
         self._starting: dict[str, asyncio.Task[None]] = {}
@@ -128,15 +127,14 @@ class EmbeddedEngines:
         await asyncio.shield(self._starting[name])
 
     async def stop(self) -> None:
-        """Stop all in order and let go of the directory."""
+        """Stop all and let go of the directory."""
         for task in self._starting.values():
             task.cancel()
         await asyncio.gather(*self._starting.values(), return_exceptions=True)
         self._starting = {}
         try:
-            for name, engine in self._engines.items():
-                await engine.stop()
-                log.info("engine.stopped", engine=name)
+            await asyncio.gather(*(engine.stop() for engine in self._engines.values()))
+            log.info("engines.stopped", engines=sorted(self.want))
         finally:
             self._state.close()
 

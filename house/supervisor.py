@@ -101,6 +101,7 @@ class Supervisor:
         self._workers: list[Worker] = []
         self._ports: list[socket.socket] = []
         self._hurry = asyncio.Event()
+        self._noted = False
 
     async def run(self) -> None:
         """Everything up, until a signal; then everything down. Raises `BankhubError` when it cannot come up."""
@@ -130,6 +131,7 @@ class Supervisor:
         took_s = time.monotonic() - began
         note = self._note()
         write_private(self.var / NOTE, json.dumps(note, indent=2) + "\n")
+        self._noted = True
         self._say(banner(note, read_demo(self.var), took_s))
         announce_ready()
         await asyncio.gather(
@@ -155,11 +157,12 @@ class Supervisor:
         database = environ.get(_DATABASE) or self._external_database()
         await migrate(database)
         log_file = self.var / "log" / "bankhub.log"
-        if self._demo and read_demo(self.var, database) is None:
-            await Worker("seed", ["seed"], environ, log_file).start()
         count = settings.workers or max(1, (os.cpu_count() or 1) - 1)
         self._workers = [Worker(f"worker {n + 1}", ["serve"], environ, log_file) for n in range(count)]
-        await asyncio.gather(*(worker.start() for worker in self._workers))
+        starting = [worker.start() for worker in self._workers]
+        if self._demo and read_demo(self.var, database) is None:
+            starting.append(Worker("seed", ["seed"], environ, log_file).start())
+        await asyncio.gather(*starting)
         for name in engines.want:
             await engines.ready(name)
         if environ != self._environ():
@@ -195,7 +198,8 @@ class Supervisor:
         impatience = asyncio.create_task(self._kill_when_in_a_hurry())
         await stopping
         impatience.cancel()
-        (self.var / NOTE).unlink(missing_ok=True)
+        if self._noted:
+            (self.var / NOTE).unlink(missing_ok=True)
         await self._engines.stop()
         for held in self._ports:
             held.close()
