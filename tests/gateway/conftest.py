@@ -72,15 +72,25 @@ class World:
         return body
 
 
+@pytest.fixture(scope="module")
+def module_var(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """State of all processes of a module: they share a database, so also its keys and the demo's passwords."""
+    return tmp_path_factory.mktemp("var")
+
+
+_seeded: dict[str, list[demo.DemoPerson]] = {}
+
+
 @pytest.fixture
-async def world(database: str, tmp_path: Path) -> AsyncIterator[World]:
+async def world(database: str, module_var: Path) -> AsyncIterator[World]:
     clock = ManualClock(1_800_000_000_000 + next(_tests) * 864_000_000)
-    settings = settings_for(database, tmp_path, gateway_header_timeout_s=0.6, gateway_body_timeout_s=0.6)
+    settings = settings_for(database, module_var, gateway_header_timeout_s=0.6, gateway_body_timeout_s=0.6)
     tokens = AccessTokens(settings, clock)
     gateway = GatewayService(tokens)
     async with process(settings, [gateway], clock=clock) as runtime, aiohttp.ClientSession() as session:
-        everybody = await demo.seed(runtime)
-        people = {person.login: person for person in reversed(everybody)}
+        if database not in _seeded:
+            _seeded[database] = await demo.seed(runtime)
+        people = {person.login: person for person in reversed(_seeded[database])}
         yield World(
             runtime, gateway, tokens, people, Client(session, f"http://127.0.0.1:{gateway.port}"), clock
         )

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import stat
 from typing import Any
 
 import pytest
 
 from core.errors import Unauthenticated
-from gateway import demo
 from tests.gateway.conftest import World
 
 
@@ -261,20 +259,6 @@ async def test_sessions_are_listed_and_revoked(world: World) -> None:
     admin = await world.login("wangfang")
     by_admin = await world.client.call("gateway.identity.revoke_session", fields, token=admin["access_token"])
     assert by_admin.status == 200
-
-
-async def test_the_demonstration_is_seeded_once(world: World) -> None:
-    again = await demo.seed(world.runtime)
-    assert {p.login: p for p in reversed(again)} == world.people
-    assert len(again) == 11
-    path = world.runtime.settings.var_dir / "demo.json"
-    assert stat.S_IMODE(path.stat().st_mode) == 0o600
-    path.unlink()
-    changed = await demo.seed(world.runtime)
-    assert {p.person_id for p in changed} == {p.person_id for p in again}
-    assert changed[0].password != again[0].password
-    answer = await world.client.login("zhangwei", changed[0].password)
-    assert answer.status == 200
 
 
 async def test_only_digests_of_tokens_are_stored(world: World) -> None:

@@ -1,0 +1,139 @@
+"""What logging in must not give away, to callers, to logs, or to whoever has the most threads."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+import logging
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import structlog
+
+from core.errors import TooManyRequests
+from core.logs import configure_logs
+from gateway.sessions.passwords import Passwords
+from tests.gateway.conftest import World
+from tests.world import settings_for
+
+
+async def test_nobody_costs_as_much_as_somebody(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same hashes and the same statements in the same order, so the same time."""
+    hashed: list[bool] = []
+    asked: list[str] = []
+    database = type(world.runtime.db)
+    matches = Passwords._matches
+
+    def count(self: Passwords, stored: str, password: str) -> bool:
+        hashed.append(True)
+        return matches(self, stored, password)
+
+    monkeypatch.setattr(Passwords, "_matches", count)
+    from core.db.postgres import PostgresTransaction
+
+    for method in ("fetchrow", "fetchval", "execute"):
+        plain = getattr(PostgresTransaction, method)
+
+        async def watched(self: Any, statement: Any, *args: Any, plain: Any = plain) -> Any:
+            asked.append(statement.where)
+            return await plain(self, statement, *args)
+
+        monkeypatch.setattr(PostgresTransaction, method, watched)
+    traces = []
+    for login in ("zhaolei", "nobody-at-all", "13811112222"):
+        hashed.clear()
+        asked.clear()
+        answer = await world.client.login(login, "wrong", "a-new-device")
+        assert answer.status == 401
+        traces.append((len(hashed), tuple(asked)))
+    assert database is type(world.runtime.db)
+    assert traces[0][0] == traces[1][0] == traces[2][0] == 1
+    # what differs is only whether the source's row was there to update
+    assert len({len(asked) for _, asked in traces}) == 1
+
+
+async def test_waiting_for_a_hash_is_bounded(world: World) -> None:
+    settings = settings_for(
+        "postgresql://x", world.runtime.settings.var_dir, password_threads=1, password_waiting=3
+    )
+    passwords, gate = Passwords(settings), threading.Event()
+
+    def slow(stored: str, password: str) -> bool:
+        gate.wait(10)
+        return True
+
+    passwords._matches = slow  # type: ignore[method-assign]
+    running = [asyncio.create_task(passwords.verify("x", "y")) for _ in range(4)]
+    await asyncio.sleep(0)
+    with pytest.raises(TooManyRequests):
+        await passwords.verify("x", "y")
+    running[3].cancel()
+    gate.set()
+    done = await asyncio.gather(*running, return_exceptions=True)
+    assert done[:3] == [True, True, True]
+    gate.clear()
+    gate.set()
+    assert await passwords.verify("x", "y")
+    passwords.close()
+
+
+@pytest.fixture
+def lines() -> Iterator[io.StringIO]:
+    root, saved = logging.getLogger(), structlog.get_config()
+    handlers, level = root.handlers[:], root.level
+    stream = io.StringIO()
+    configure_logs("debug", stream)
+    yield stream
+    structlog.configure(**saved)
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    logging.getLogger("aiohttp.access").disabled = False
+
+
+async def test_no_secret_or_name_reaches_a_log_or_an_error(world: World, lines: io.StringIO) -> None:
+    """Logins right and wrong, refreshes, refusals, a crash: then grep everything that was written for canaries."""
+    answers: list[Any] = []
+    begun = await world.login("zhoutao")
+    fields = {"refresh_token": begun["refresh_token"], "device": "phone"}
+    renewed = await world.client.call("gateway.identity.refresh", fields)
+    world.clock.advance(60_000)
+    answers.append(await world.client.call("gateway.identity.refresh", fields))
+    answers.append(await world.client.login("zhoutao", "canary-wrong-password"))
+    answers.append(await world.client.login("canary-login-name", "canary-wrong-password"))
+    answers.append(
+        await world.client.call("gateway.identity.login", {"login": "x", "password": ["canary-in-list"]})
+    )
+    answers.append(await world.client.call("gateway.identity.me", token="eyJcanary.canary.canary"))
+    admin = await world.login("zhoutao")
+    member = {
+        "phone": "13877770000",
+        "name": "金丝雀",
+        "roles": ["employee"],
+        "password": "canary-first-password",
+        "login_name": "canary.bird",
+    }
+    await world.client.call("gateway.identity.add_member", member, token=admin["access_token"])
+    answers.append(
+        await world.client.call("gateway.identity.add_member", member, token=admin["access_token"])
+    )
+    await world.runtime.db.close()
+    answers.append(await world.client.call("gateway.identity.me", token=admin["access_token"]))
+    answers.append(await world.client.login("zhoutao", "canary-wrong-password"))
+    assert answers[-1].status in (500, 503)
+    written = lines.getvalue() + json.dumps([answer.body for answer in answers], ensure_ascii=False)
+    secrets = [
+        *(body[key] for body in (begun, renewed.body, admin) for key in ("access_token", "refresh_token")),
+        world.people["zhoutao"].password,
+        "canary",
+        "13877770000",
+        "金丝雀",
+        "周涛",
+        "13800000011",
+    ]
+    for secret in secrets:
+        assert secret not in written, secret
+        assert json.dumps(secret)[1:-1] not in written, secret
+    assert "action.failed" in written
