@@ -234,6 +234,11 @@ def action(
                 f"{command.action_name}: unknown roles {sorted(unknown)}" if unknown else "no roles"
             )
 
+    if idempotent and (not transaction or allowed is PUBLIC):
+        raise TypeError(
+            f"{command.action_name}: a stored answer needs a caller and a transaction to be stored in"
+        )
+
     def declare(handler: Callable[[Context, C], Awaitable[R]]) -> Action[C, R]:
         return Action(command, allowed, handler, idempotent, audited, transaction, limit, step_up)
 

@@ -47,7 +47,9 @@ class InternalServer:
         settings = self._runtime.settings
         app = web.Application()
         app.router.add_post(PATH + "{action}", self._handle)
-        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=settings.call_timeout_s)
+        self._runner = web.AppRunner(
+            app, access_log=None, shutdown_timeout=settings.call_timeout_s, keepalive_timeout=75.0
+        )
         await self._runner.setup()
         await web.TCPSite(
             self._runner, settings.internal_host, settings.internal_port, reuse_port=True

@@ -12,7 +12,7 @@ import asyncpg
 import pytest
 import pytest_asyncio
 
-from core.actions import AUTHENTICATED, Command, Context, Registry, action
+from core.actions import AUTHENTICATED, PUBLIC, Command, Context, Registry, action
 from core.db import Sql
 from core.errors import Conflict, DeadlineExceeded, Forbidden, Internal, TooManyRequests, Unavailable
 from core.runtime import Runtime
@@ -214,6 +214,11 @@ def test_a_declaration_without_permission_does_not_start() -> None:
         action(Undeclared, roles=set())
     with pytest.raises(TypeError):
         action(Undeclared, roles={"wizard"})
+
+    with pytest.raises(TypeError):
+        action(Undeclared, roles=AUTHENTICATED, idempotent=True, transaction=False)
+    with pytest.raises(TypeError):
+        action(Undeclared, roles=PUBLIC, idempotent=True)
 
     @action(Undeclared, roles=AUTHENTICATED)
     async def undeclared(ctx: Context, command: Undeclared) -> None: ...
