@@ -114,6 +114,7 @@ async def list_members(ctx: Context, command: ListMembers) -> Members:
 @action(AddMembers, roles=AUTHENTICATED, idempotent=True, limit=_CHANGE)
 async def add_members(ctx: Context, command: AddMembers) -> Changed:
     """Any member brings colleagues in; who is in already is passed over."""
+    await mine(ctx, command.conversation_id)  # strangers hold nobody's membership
     await colleagues(ctx, command.members)
     row = await _my_group(ctx, command.conversation_id)
     if command.history:

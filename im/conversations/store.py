@@ -33,12 +33,12 @@ SET_SUMMARY = sql(
 
 AS_MEMBER = sql(
     f"SELECT {_COLUMNS}, m.member_role FROM im_members m "
-    "JOIN im_conversations c ON c.conversation_id = m.conversation_id "
+    "JOIN im_conversations c ON c.conversation_id = m.conversation_id AND c.enterprise_id = m.enterprise_id "
     "WHERE m.conversation_id = $1 AND m.enterprise_id = $2 AND m.person_id = $3"
 )
 PAGE_OF_PERSON = sql(
     f"SELECT {_COLUMNS}, m.member_role FROM im_members m "
-    "JOIN im_conversations c ON c.conversation_id = m.conversation_id "
+    "JOIN im_conversations c ON c.conversation_id = m.conversation_id AND c.enterprise_id = m.enterprise_id "
     "WHERE m.person_id = $1 AND m.enterprise_id = $2 AND m.conversation_id > $3 "
     "ORDER BY m.conversation_id LIMIT $4"
 )

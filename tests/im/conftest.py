@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar, cast
 
 import pytest
 import websockets
@@ -77,8 +78,8 @@ class World:
         self, person: int, *, enterprise: int = 1, resume: dict[str, int] | None = None
     ) -> Client:
         """A hub client of a person; WELCOME has come."""
-        assert self.hub._server is not None
-        port = self.hub._server.sockets[0].getsockname()[1]
+        server = cast("asyncio.Server", self.hub._server)  # the port was the system's choice
+        port = server.sockets[0].getsockname()[1]
         ws = await websockets.connect(
             f"ws://127.0.0.1:{port}/", subprotocols=[Subprotocol("bankhub.v1.msgpack")], compression=None
         )
@@ -123,8 +124,3 @@ async def world(database: str, tmp_path: Path) -> AsyncIterator[World]:
             yield made
         finally:
             await made.close()
-
-
-def fields(value: Any) -> Any:
-    """A result as plain values."""
-    return value.model_dump()

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
+from core.actions import Command
 from core.context import Source
 from core.db import Transaction
 from core.errors import Conflict, Forbidden, Invalid, NotFound
@@ -42,14 +45,15 @@ async def test_a_direct_conversation_is_with_a_colleague_and_stays_what_it_is(wo
         with pytest.raises(NotFound):
             await world.call(1, api.OpenDirect(person_id=stranger))
     i = (await world.call(1, api.OpenDirect(person_id=3))).conversation_id
-    for command in (
+    commands: list[Command[Any]] = [
         api.AddMembers(conversation_id=i, members=[4]),
         api.RemoveMember(conversation_id=i, person_id=3),
         api.RemoveMember(conversation_id=i, person_id=1),
         api.Rename(conversation_id=i, title="wir"),
         api.SetOwner(conversation_id=i, person_id=1),
         api.Disband(conversation_id=i),
-    ):
+    ]
+    for command in commands:
         with pytest.raises(Invalid):
             await world.call(1, command)
 
@@ -140,12 +144,13 @@ async def test_owners_remove_and_everybody_leaves(world: World) -> None:
     assert (await world.call(1, api.RemoveMember(conversation_id=i, person_id=3))).removed == []
     assert (await world.call(4, api.RemoveMember(conversation_id=i, person_id=4))).member_count == 2
     for gone in (3, 4):
-        for command in (
+        commands: list[Command[Any]] = [
             api.GetConversation(conversation_id=i),
             api.History(conversation_id=i),
             api.Send(conversation_id=i, key=f"gone-{gone}", body="noch da"),
             api.RemoveMember(conversation_id=i, person_id=2),
-        ):
+        ]
+        for command in commands:
             with pytest.raises(NotFound):
                 await world.call(gone, command)
     listed = await world.call(3, api.ListConversations())

@@ -124,7 +124,7 @@ async def test_reactions_and_pins_are_everybodys(world: World) -> None:
     for n, (change, value) in enumerate((("react", "👍"), ("react", None), ("pin", True), ("pin", False))):
         answer = await client.ask(10, str(i), sent.seq, f"{i}-{n}", change, value)
         assert answer[0] == 6
-    for n, (change, value, code) in enumerate(
+    for n, (change, wrong, code) in enumerate(
         (
             ("edit", "我没说", "forbidden"),
             ("recall", None, "forbidden"),
@@ -132,7 +132,7 @@ async def test_reactions_and_pins_are_everybodys(world: World) -> None:
             ("pin", 1, "invalid"),
         )
     ):
-        answer = await client.ask(10, str(i), sent.seq, f"{i}-no-{n}", change, value)
+        answer = await client.ask(10, str(i), sent.seq, f"{i}-no-{n}", change, wrong)
         assert (answer[0], answer[2]) == (21, code)
 
 

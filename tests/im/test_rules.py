@@ -119,12 +119,13 @@ def test_everybody_reacts_and_pins() -> None:
         POLICY.check_amend("react", emoji, old, 2, NOW_MS)
     for value in (True, False):
         POLICY.check_amend("pin", value, old, 2, NOW_MS)
-    for wrong in ("", " ", "a b", "\u202e", "\u200d", "x" * 17, 1, True, ["👍"], {}, b"x"):
+    reactions: tuple[object, ...] = ("", " ", "a b", "\u202e", "\u200d", "x" * 17, 1, True, ["👍"], {}, b"x")
+    for wrong in reactions:
         with pytest.raises(Invalid):
             POLICY.check_amend("react", wrong, old, 2, NOW_MS)
-    for wrong in (None, 1, "yes"):
+    for pin in (None, 1, "yes"):
         with pytest.raises(Invalid):
-            POLICY.check_amend("pin", wrong, old, 2, NOW_MS)
+            POLICY.check_amend("pin", pin, old, 2, NOW_MS)
 
 
 def test_an_edit_is_a_text_and_of_a_text() -> None:
