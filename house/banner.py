@@ -16,7 +16,7 @@ def banner(note: Mapping[str, Any], demo: Sequence[Mapping[str, Any]] | None, to
     lines = [
         f"bankhub is up after {took_s:.1f} s ({workers}; {engines})",
         "",
-        f"  gateway  {note['gateway_url']}    /openapi.json, /metrics, /healthz",
+        f"  gateway  {note['gateway_url']}    /openapi.json, /metrics, /readyz",
         f"  hub      {note['hub_url']}",
     ]
     if demo:
