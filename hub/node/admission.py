@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
-QUEUE_MAX: Final = 4_000  # HELLOs waiting: about a second of work; later ones are told when to come back
+QUEUE_MAX: Final = 10_000  # HELLOs waiting: a few seconds of work; later ones are told when to come back
 BATCH_MAX: Final = 256
 
 REFUSALS: Final = {"left": Bye.LEFT_ENTERPRISE, "revoked": Bye.DEVICE_REVOKED, "forbidden": Bye.FORBIDDEN}

@@ -84,6 +84,7 @@ class Recovery:
         """The node's clockwork for everything that is read instead of heard."""
         node = self._node
         swept_s = members_s = checked_s = node.clock.monotonic_s()
+        failing = False
         while True:
             with suppress(TimeoutError):  # not wait_for: before Python 3.12 it may swallow a cancellation
                 async with asyncio.timeout(POLL_DOWN_S):
@@ -107,8 +108,11 @@ class Recovery:
                 if now_s - checked_s >= (RECHECK_DOWN_S if down else RECHECK_S):
                     checked_s = now_s
                     await self._recheck()
+                failing = False
             except Exception as error:
-                log.warning("hub.recovery_failed", error=type(error).__name__)
+                if not failing:  # once, not ten times a second for as long as the database is away
+                    log.warning("hub.recovery_failed", error=type(error).__name__)
+                failing = True
 
     async def poll(self, stream_ids: Iterable[int]) -> None:
         """Compares heads with the database and delivers what is missing."""
