@@ -15,7 +15,9 @@ MODULES = {
 def main(words: Sequence[str]) -> int:
     """The words behind `./bankhub bench`."""
     if not words or words[0] not in MODULES:
-        print(f"bankhub bench: one of {', '.join(MODULES)}; each explains itself with --help", file=sys.stderr)
+        print(
+            f"bankhub bench: one of {', '.join(MODULES)}; each explains itself with --help", file=sys.stderr
+        )
         return 2
     return run(words[0], words[1:])
 

@@ -14,7 +14,7 @@ COMPILERS = ("cc", "gcc", "clang")
 
 
 class NoCompiler(Exception):
-    """The load client is written in C and no compiler was found: install one (Debian: apt-get install gcc libc6-dev)."""
+    """The load client is in C and there is no compiler: install one (Debian: apt-get install gcc libc6-dev)."""
 
     def __str__(self) -> str:
         return str(self.__doc__)

@@ -99,7 +99,9 @@ class Publisher:
         while got := await reader.read(256):
             for _ in got:
                 await self._node._committed([self.entry() for _ in range(self._batch)], [])
-                await asyncio.sleep(0)  # the node flushes at the end of the turn, so: one write a connection each
+                await asyncio.sleep(
+                    0
+                )  # the node flushes at the end of the turn, so: one write a connection each
         writer.close()
 
 

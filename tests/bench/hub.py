@@ -12,7 +12,7 @@ import platform
 import statistics
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
@@ -93,7 +93,9 @@ def run(plan: Plan, parts: Sequence[str], say: Callable[[str], None]) -> Result:
             say(f"{plan.recovery_connections} clients come back after a worker was killed")
             runs["recovery"] = measures.recovery(made, plan)
             for name in ("recovery_s", "restart_s", "each_p50_s", "each_p99_s"):
-                figures["recovery_" + name.removeprefix("recovery_")] = _median(r[name] for r in runs["recovery"])
+                figures["recovery_" + name.removeprefix("recovery_")] = _median(
+                    r[name] for r in runs["recovery"]
+                )
             figures["recovery_gaps"] = max(r["gaps"] for r in runs["recovery"])
     return {
         **{name: _rounded(value) for name, value in figures.items()},
@@ -109,10 +111,10 @@ def run(plan: Plan, parts: Sequence[str], say: Callable[[str], None]) -> Result:
 
 
 METHOD = (
-    "Server pinned to one core, load client (C, epoll, one thread), PostgreSQL and Valkey on another, loopback. Variants "
-    "alternate in one run; figures are medians of rounds. Deliveries per CPU second: messages that the client received "
-    "in the window by the run time of the server's threads (schedstat) in the same window. A run in which one message "
-    "is missing, doubled or not in the database does not count: it ends the benchmark."
+    "Server pinned to one core; load client (C, epoll, one thread), PostgreSQL and Valkey on another; loopback. "
+    "Variants alternate in one run; figures are medians of rounds. Deliveries per CPU second: messages that the "
+    "client received in the window by the run time of the server's threads (schedstat) in the same window. A run in "
+    "which one message is missing, doubled or not in the database does not count: it ends the benchmark."
 )
 
 
@@ -167,7 +169,9 @@ def headroom(runs: Result) -> Result:
     """1 minus the largest share of its core that the load client used, for each measure; near 0 it was the limit."""
     found: Result = {}
     for name, rounds in runs.items():
-        flat = [v for r in rounds for v in (r.values() if "client_cpu" not in r else [r]) if isinstance(v, dict)]
+        flat = [
+            v for r in rounds for v in (r.values() if "client_cpu" not in r else [r]) if isinstance(v, dict)
+        ]
         shares = [v["client_cpu"] for v in flat if "client_cpu" in v]
         if shares:
             found[name] = round(1 - max(shares), 3)
@@ -193,8 +197,8 @@ def _lines(path: str) -> list[str]:
     return Path(path).read_text().splitlines()
 
 
-def _median(values: object) -> float:
-    return float(statistics.median(values))  # type: ignore[call-overload]
+def _median(values: Iterable[float]) -> float:
+    return float(statistics.median(values))
 
 
 def _rounded(value: float) -> float:

@@ -34,6 +34,7 @@ class Plan:
     paced_s: float = 6.0
     warm_s: float = 1.5
     window: int = 8  # SENDs that each connection has unanswered when the maximum is looked for
+    naive_window: int = 2  # the naive design works on one a connection at a time: more would only wait
     idle_connections: int = 10_000
     recovery_connections: int = 5_000
     aim_per_s: int = 10_000
@@ -122,7 +123,7 @@ def _naive(rig: Rig, plan: Plan) -> Result:
     words = [rig.engines.database_url, rig.streams]
     with python_server("reference.naive", words, rig.folder) as server:
         return rig.durable(
-            server, plan.chat_connections, window=plan.window, warm_s=plan.warm_s, measure_s=plan.chat_s
+            server, plan.chat_connections, window=plan.naive_window, warm_s=plan.warm_s, measure_s=plan.chat_s
         )
 
 

@@ -46,7 +46,9 @@ def pinned(core: int) -> Callable[[], None]:
 class Server:
     """A server process that prints one JSON object with its `port` when it serves."""
 
-    def __init__(self, words: Sequence[str], folder: Path, name: str, environ: Mapping[str, str], core: int) -> None:
+    def __init__(
+        self, words: Sequence[str], folder: Path, name: str, environ: Mapping[str, str], core: int
+    ) -> None:
         self.output, self.errors = folder / f"{name}.out", folder / f"{name}.err"
         with self.output.open("wb") as out, self.errors.open("ab") as err:
             self._process = subprocess.Popen(

@@ -48,7 +48,8 @@ def table(report: Result, goals: Mapping[str, tuple[str, float]]) -> str:
         "",
         f"{machine['cpu']}, {machine['cores']} cores, {machine['memory_gib']} GiB, Linux {machine['kernel']}",
         f"load client idle at least: {headroom}",
-        f"took {report['took_s']} s" + ("; quick: one short round, not for comparing" if report["quick"] else ""),
+        f"took {report['took_s']} s"
+        + ("; quick: one short round, not for comparing" if report["quick"] else ""),
     ]
     return "\n".join(lines)
 

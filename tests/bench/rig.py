@@ -14,7 +14,16 @@ from core.db import migrate
 from core.embedded import EmbeddedEngines
 from core.settings import Settings, load
 from tests.bench import build
-from tests.bench.processes import ROOT, BenchFailed, Result, Server, cores, python_server, run_client, start_python
+from tests.bench.processes import (
+    ROOT,
+    BenchFailed,
+    Result,
+    Server,
+    cores,
+    python_server,
+    run_client,
+    start_python,
+)
 from tests.bench.seed import Population
 
 
@@ -70,7 +79,9 @@ class Rig:
 
     def durable(self, server: Server, connections: int, **options: object) -> Result:
         """A run of durable chat; its report. Raises `BenchFailed` when anything is missing in it."""
-        return whole(run_client(self.client, "durable", server, **self.session_options(connections), **options))
+        return whole(
+            run_client(self.client, "durable", server, **self.session_options(connections), **options)
+        )
 
 
 @contextlib.contextmanager

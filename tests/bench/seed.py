@@ -19,6 +19,7 @@ from core.tokens import AccessTokens
 from hub.streams.rules import EMPTY_DIGEST
 
 ROOM = 50
+Row = tuple[object, ...]
 
 
 class Population:
@@ -43,7 +44,16 @@ class Population:
         room_of = [self.rooms[i // ROOM] for i in numbers]
         sizes = [len(self.people[r * ROOM : (r + 1) * ROOM]) for r in range(len(self.rooms))]
         subscription = (enterprise, 1, 0, now_ms, 0, 0, 0)
-        tables: dict[str, tuple[str, list[tuple[object, ...]]]] = {
+        rooms: list[Row] = [
+            (room, enterprise, "conversation", now_ms, 0, EMPTY_DIGEST, 1, size)
+            for room, size in zip(self.rooms, sizes, strict=True)
+        ]
+        inboxes: list[Row] = [
+            (box, enterprise, "inbox", now_ms, 0, EMPTY_DIGEST, 1, 1) for box in self.inboxes
+        ]
+        members: list[Row] = [(room_of[i], self.people[i], *subscription) for i in numbers]
+        owners: list[Row] = [(self.inboxes[i], self.people[i], *subscription) for i in numbers]
+        tables: dict[str, tuple[str, list[Row]]] = {
             "gateway_enterprises": (
                 "enterprise_id full_name credit_code state created_at",
                 [(enterprise, "测量", "91320000000000000X", "active", now)],
@@ -62,23 +72,24 @@ class Population:
             ),
             "gateway_sessions": (
                 "session_id person_id enterprise_id device created_at used_at expires_at",
-                [(self.sessions[i], self.people[i], enterprise, f"bench-{i}", now, now, later) for i in numbers],
+                [
+                    (self.sessions[i], self.people[i], enterprise, f"bench-{i}", now, now, later)
+                    for i in numbers
+                ],
             ),
             "hub_streams": (
                 "stream_id enterprise_id kind epoch head digest members_version member_count",
-                [(r, enterprise, "conversation", now_ms, 0, EMPTY_DIGEST, 1, n) for r, n in zip(self.rooms, sizes, strict=True)]
-                + [(box, enterprise, "inbox", now_ms, 0, EMPTY_DIGEST, 1, 1) for box in self.inboxes],
+                rooms + inboxes,
             ),
             "hub_subscriptions": (
                 "stream_id person_id enterprise_id active floor_seq changed_ms delivered_seq read_seq sent_seq",
-                [(room_of[i], self.people[i], *subscription) for i in numbers]
-                + [(self.inboxes[i], self.people[i], *subscription) for i in numbers],
+                members + owners,
             ),
             "hub_inboxes": (
                 "enterprise_id person_id stream_id",
                 [(enterprise, self.people[i], self.inboxes[i]) for i in numbers],
             ),
-        }  # fmt: skip
+        }
         connection = await asyncpg.connect(self._url, ssl=False)
         try:
             for table, (columns, rows) in tables.items():
@@ -93,18 +104,24 @@ class Population:
         roles = frozenset({"employee"})
         lines = []
         for i in range(count):
-            who = Principal(self.people[i], self.enterprise, roles, self.sessions[i], f"bench-{i}", expires_ms)
+            who = Principal(
+                self.people[i], self.enterprise, roles, self.sessions[i], f"bench-{i}", expires_ms
+            )
             lines.append(self._tokens.sign(who)[0])
         path.write_text("\n".join(lines) + "\n")
 
     async def write_streams(self, path: Path, count: int) -> None:
         """`conversation head` a line, for the first `count` people, with the heads of now."""
         heads = await self.heads()
-        path.write_text("".join(f"{self.rooms[i // ROOM]} {heads[self.rooms[i // ROOM]]}\n" for i in range(count)))
+        path.write_text(
+            "".join(f"{self.rooms[i // ROOM]} {heads[self.rooms[i // ROOM]]}\n" for i in range(count))
+        )
 
     async def heads(self) -> dict[int, int]:
         """Head of every conversation."""
-        return {r["stream_id"]: r["head"] for r in await self._rows("SELECT stream_id, head FROM hub_streams")}
+        return {
+            r["stream_id"]: r["head"] for r in await self._rows("SELECT stream_id, head FROM hub_streams")
+        }
 
     async def broken_streams(self) -> int:
         """Conversations whose stored entries are not exactly 1 to head, each once: must be 0."""

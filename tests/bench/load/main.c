@@ -196,7 +196,7 @@ static void everybody_in(void) {
 /* Stop sending, wait for every answer and every entry; true when nothing is missing. */
 static bool drained(void) {
     load.sending = false;
-    uint64_t limit = now_ns() + 15 * SECOND;
+    uint64_t limit = now_ns() + 30 * SECOND;
     while (now_ns() < limit) {
         bool all = !load.unanswered && load.completed == load.credits;
         for (uint32_t i = 0; all && i < load.connections; i++) {

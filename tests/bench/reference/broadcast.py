@@ -28,11 +28,13 @@ async def main(size: int, batch: int) -> None:
             connections.discard(connection)
 
     async def control(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        while credits := await reader.read(256):
-            for _ in credits:
+        while got := await reader.read(256):
+            for _ in got:
                 for _ in range(batch):
                     broadcast(connections, payload)
-                await asyncio.sleep(0)  # a turn of the loop each: the hub's batches are not joined further either
+                await asyncio.sleep(
+                    0
+                )  # a turn of the loop each: the hub's batches are not joined further either
         writer.close()
 
     controller = await asyncio.start_server(control, "127.0.0.1", 0)

@@ -80,7 +80,19 @@ async def main(database_url: str, streams: Path) -> None:
             INSERT, int(said.conversation), index, said.key, said.kind, now_ms, said.body
         )
         seq = heads[said.conversation] = heads[said.conversation] + 1
-        entry = [7, 0, said.conversation, seq, str(entry_id), str(index), said.kind, now_ms, said.body, b"", None]
+        entry = [
+            7,
+            0,
+            said.conversation,
+            seq,
+            str(entry_id),
+            str(index),
+            said.kind,
+            now_ms,
+            said.body,
+            b"",
+            None,
+        ]
         broadcast(rooms[said.conversation], msgpack.packb([entry]))
         answer = [6, said.id, said.conversation, said.key, seq, str(entry_id), now_ms, False, b""]
         await connection.send(msgpack.packb([answer]))
