@@ -11,6 +11,7 @@ from typing import Any, Final
 import asyncpg
 import structlog
 
+from core.db.errors import DatabaseError
 from core.db.postgres import translate
 
 log = structlog.get_logger(__name__)
@@ -39,7 +40,8 @@ async def migrate(url: str) -> list[str]:
             return []
         await _make_lock(connection)
         async with connection.transaction():
-            await connection.execute(f"SELECT lock_id FROM {LOCK_TABLE} FOR UPDATE")
+            locked = await connection.fetchval(f"SELECT lock_id FROM {LOCK_TABLE} FOR UPDATE")
+            assert locked is not None, "the row was made with its table"
             current = await _current(connection)
             missing = after(chain, current)
             if missing:
@@ -74,11 +76,11 @@ def revisions() -> list[str]:
 
 
 def after(chain: list[str], current: str | None) -> list[str]:
-    """What of the chain comes after `current`. Raises `ValueError` for a revision that is not in it."""
+    """What of the chain comes after `current`. Raises `DatabaseError` for a revision that is not in it."""
     if current is None:
         return chain
     if current not in chain:
-        raise ValueError(f"the database is at revision {current}, which this version does not know")
+        raise DatabaseError(f"the database is at revision {current}, which this version does not know")
     return chain[chain.index(current) + 1 :]
 
 
@@ -115,7 +117,7 @@ async def _current(connection: Any) -> str | None:
 
 async def _make_lock(connection: Any) -> None:
     # IF NOT EXISTS is not race-free: when it fails, another process has just made the table and its row
-    with suppress(asyncpg.UniqueViolationError):
+    with suppress(asyncpg.UniqueViolationError, asyncpg.DuplicateObjectError, asyncpg.DuplicateTableError):
         await connection.execute(
             f"CREATE TABLE IF NOT EXISTS {LOCK_TABLE} (lock_id SMALLINT PRIMARY KEY);"
             f"INSERT INTO {LOCK_TABLE} VALUES (1) ON CONFLICT DO NOTHING"

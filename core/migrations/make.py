@@ -12,6 +12,7 @@ import importlib
 import pkgutil
 import re
 import secrets
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any, Final
@@ -79,6 +80,7 @@ def write_revision(connection: Any, message: str, number: int) -> Path:
     config.set_main_option("script_location", str(DIRECTORY))
     config.set_main_option("file_template", "%%(rev)s_%%(slug)s")
     made: Any = command.revision(config, message, autogenerate=True, rev_id=f"{number:04d}")
+    subprocess.run([sys.executable, "-m", "ruff", "format", "-q", made.path], check=True)
     return Path(made.path)
 
 

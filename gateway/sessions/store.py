@@ -23,9 +23,10 @@ _LOCK = sql(
     """
     SELECT session_id, person_id, enterprise_id, device, expires_at, ended_at FROM gateway_sessions
     WHERE session_id = $1 FOR UPDATE
-    """
+    """,
+    exempt=_OWN,
 )
-_USE = sql("UPDATE gateway_sessions SET used_at = $2, enterprise_id = $3 WHERE session_id = $1")
+_USE = sql("UPDATE gateway_sessions SET used_at = $2, enterprise_id = $3 WHERE session_id = $1", exempt=_OWN)
 _END = sql(
     "UPDATE gateway_sessions SET ended_at = $2, ended_why = $3 WHERE session_id = $1 AND ended_at IS NULL",
     exempt=_OWN,
@@ -35,7 +36,8 @@ _OF_PERSON = sql(
     SELECT session_id, enterprise_id, device, platform, created_at, used_at, expires_at FROM gateway_sessions
     WHERE person_id = $1 AND ended_at IS NULL AND expires_at > $2
     ORDER BY session_id DESC LIMIT 100
-    """
+    """,
+    exempt=_OWN,
 )
 _IN_ENTERPRISE = sql(
     """
@@ -45,10 +47,12 @@ _IN_ENTERPRISE = sql(
     """
 )
 _LAST_ENTERPRISE = sql(
-    "SELECT enterprise_id FROM gateway_sessions WHERE person_id = $1 ORDER BY used_at DESC, session_id DESC LIMIT 1"
+    "SELECT enterprise_id FROM gateway_sessions WHERE person_id = $1 ORDER BY used_at DESC, session_id DESC LIMIT 1",
+    exempt=_OWN,
 )
 _KNOWN_DEVICE = sql(
-    "SELECT session_id FROM gateway_sessions WHERE person_id = $1 AND device = $2 AND created_at > $3 LIMIT 1",
+    "SELECT session_id FROM gateway_sessions WHERE person_id = $1 AND device = $2 AND created_at > $3 "
+    "ORDER BY session_id LIMIT 1",
     exempt=_OWN,
 )
 _ENDED_SINCE = sql(
