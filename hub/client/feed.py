@@ -125,7 +125,7 @@ class Feed:
         if why == "forbidden":
             self._left(cursor)
         elif why == "reset":
-            self._reset(cursor, last, 0)
+            cursor.doubt = True  # perhaps that node only lags behind: a refused PAGE is what counts
         elif why == "floor":
             if first <= cursor.seq + 1 <= last:
                 self._jump(cursor, last)
@@ -218,13 +218,17 @@ class Feed:
             while len(self._queue) >= self._queue_entries:
                 self._room.clear()
                 await self._room.wait()
-            after = cursor.seq
+            after, head = cursor.seq, cursor.head
             limit = min(PAGE_ENTRIES, self._queue_entries - len(self._queue))
             try:
                 frame = await link.ask(wire.SYNC, cursor.stream, after, limit)
                 if frame[0] != wire.PAGE:
                     raise BadServer(f"SYNC was answered by {frame[0]}")
-                self._hand_on(cursor, cursor.paged(wire.page(frame), after))
+                page = wire.page(frame)
+                if cursor.epoch not in (0, page.epoch):
+                    self._reset(cursor, page.head, page.epoch)
+                else:
+                    self._hand_on(cursor, cursor.paged(page, after, head))
             except HubError as error:
                 if not await self._refused(cursor, error):
                     return

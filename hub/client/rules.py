@@ -36,6 +36,7 @@ class Cursor:
     epoch: int = 0
     head: int = 0  # the newest seq known to exist
     left: bool = False
+    doubt: bool = False  # the hub says that we have more than there is: a SYNC decides
     used: int = 0
     chain: tuple[int, bytes] | None = None  # (seq, digest) of the newest entry seen, for checking the next
     early: dict[int, Entry] = field(default_factory=dict)
@@ -43,7 +44,7 @@ class Cursor:
     @property
     def behind(self) -> bool:
         """Whether something must be pulled."""
-        return self.seq < self.head and not self.left
+        return (self.doubt or self.seq < self.head) and not self.left
 
     def pushed(self, entry: Entry, *, room: bool) -> list[Entry]:
         """An ENTRY came; returns what is due, in order. Without `room` it is only remembered that it exists."""
@@ -56,8 +57,11 @@ class Cursor:
             return []
         return [entry, *self._take(entry)]
 
-    def paged(self, page: Page, after: int) -> list[Entry]:
-        """A PAGE answered SYNC after `after`; returns what is due. Raises `BadServer` for a page with a hole."""
+    def paged(self, page: Page, after: int, head: int) -> list[Entry]:
+        """A PAGE answered SYNC after `after`, asked for when `head` was known; returns what is due.
+
+        Raises `BadServer` for a page with a hole.
+        """
         expected = after + 1
         for index, entry in enumerate(page.entries):
             if entry.seq != expected and (
@@ -71,13 +75,13 @@ class Cursor:
         for entry in page.entries:
             if entry.seq > self.seq:
                 due += [entry, *self._take(entry)]
-        if page.done:
-            if after == 0 and not page.entries:
-                self.jump(max(self.seq, page.next))
-            self.head = max(self.seq, page.head)
+        if page.done and after == 0 and not page.entries:
+            self.jump(max(self.seq, page.next))
+        if page.done and self.head == head:
+            self.head = max(self.seq, page.head)  # the database knows better, unless something came meanwhile
         else:
             self.head = max(self.head, page.head)
-        self.epoch = page.epoch
+        self.epoch, self.doubt = page.epoch, False
         self.early = {at: entry for at, entry in self.early.items() if at > self.seq}
         return due
 
@@ -96,6 +100,7 @@ class Cursor:
     def restart(self, head: int, epoch: int) -> None:
         """The stream was rebuilt: what we had of it counts no more."""
         self.seq = self.used = 0
+        self.doubt = False
         self.head, self.epoch = head, epoch
         self.chain = None
         self.early.clear()

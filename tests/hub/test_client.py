@@ -226,14 +226,57 @@ async def test_a_rebuilt_stream_begins_again_and_says_so() -> None:
         await stage.welcome()
         await stage.push([12, 0, "7", 0, 1, "reset"])
         sync = await stage.until(3)
+        assert sync[2:4] == ["7", 3]
+        await stage.push([21, sync[1], "reset", "start again", False, 0, {"epoch": 2, "head": 1, "floor": 0}])
+        sync = await stage.until(3)
         assert sync[2:4] == ["7", 0]
-        await stage.page(sync, 1, head=1)
+        await stage.push([4, sync[1], "7", 2, 1, [entry(1)], True, 1])
         await stage.forever()
 
     async with hub(first, rebuilt, start="head") as (client, _):
         items = await take(client, 5)
         assert seqs(items) == [1, 2, 3, 1]
         assert items[3] == Notice("7", "reset", 1, 1)
+
+
+async def test_another_epoch_is_another_stream() -> None:
+    async def play(stage: Stage) -> None:
+        stage.head = 2
+        await stage.welcome()
+        await stage.page(await stage.until(3), 1, 2, head=2)
+        await stage.push([12, 0, "7", 3, 9, "slow"])
+        sync = await stage.until(3)
+        await stage.push([4, sync[1], "7", 2, 9, [entry(n) for n in range(3, 10)], True, 9])
+        sync = await stage.until(3)
+        assert sync[2:4] == ["7", 0]
+        await stage.push([4, sync[1], "7", 2, 9, [entry(n) for n in range(1, 10)], True, 9])
+        await stage.forever()
+
+    async with hub(play) as (client, _):
+        items = await take(client, 12)
+        assert seqs(items) == [1, 2, *range(1, 10)]
+        assert items[2] == Notice("7", "reset", 1, 9)
+
+
+async def test_a_node_that_lags_behind_is_no_reason_to_begin_again() -> None:
+    async def first(stage: Stage) -> None:
+        await stage.welcome()
+        await stage.entries(1, 2, 3)
+        await stage.frame()
+        stage.ws.transport.abort()
+
+    async def lags(stage: Stage) -> None:
+        stage.head = 3
+        await stage.welcome()
+        await stage.push([12, 0, "7", 0, 2, "reset"])
+        sync = await stage.until(3)
+        assert sync[2:4] == ["7", 3]
+        await stage.page(sync, head=3)
+        await stage.entries(3, 4)
+        await stage.forever()
+
+    async with hub(first, lags, start="head") as (client, _):
+        assert [getattr(item, "seq", item) for item in await take(client, 4)] == [1, 2, 3, 4]
 
 
 async def test_a_refused_page_with_a_floor_jumps_to_it() -> None:

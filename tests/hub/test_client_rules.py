@@ -44,7 +44,7 @@ def test_whatever_is_lost_doubled_or_mixed_up_comes_once_and_in_order(seed: int,
 
 
 def pull(cursor: Cursor, head: int, chance: random.Random) -> list[int]:
-    after = cursor.seq
+    after, known = cursor.seq, cursor.head
     late = (
         [e.seq for e in cursor.pushed(entry(after + 1), room=True)]
         if chance.random() < 0.3 and after < head
@@ -52,7 +52,7 @@ def pull(cursor: Cursor, head: int, chance: random.Random) -> list[int]:
     )
     last = min(head, after + chance.randint(1, 20))
     page = Page("7", 1, head, [entry(n) for n in range(after + 1, last + 1)], last == head, last)
-    return late + [e.seq for e in cursor.paged(page, after)]
+    return late + [e.seq for e in cursor.paged(page, after, known)]
 
 
 def test_a_floor_lets_go_of_what_is_before_it() -> None:

@@ -1,0 +1,42 @@
+"""`chat`: who and where, from what `up` noted; the rest is hub.chat."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import structlog
+import typer
+
+from core.errors import Unauthenticated
+from house.demo import read_demo
+from house.supervisor import read_note
+from hub.chat import chat as talk
+
+if TYPE_CHECKING:
+    from core.settings import Settings
+
+
+async def chat(settings: Settings, *, login: str, password: str | None, to: str | None) -> None:
+    """Talk as `login`; without a password, the demonstration's. Raises `Unauthenticated` when there is none."""
+    structlog.configure(processors=[_nothing])  # logs would stand between what people say
+    note = read_note(settings.var_dir.absolute()) or {}
+    if password is None:
+        logins = read_demo(settings.var_dir) or []
+        password = next((one["password"] for one in logins if one["login"] == login), None)
+    if password is None:
+        raise Unauthenticated(
+            f"no password for {login}: give --password (the demonstration's logins are known)"
+        )
+    code = await talk(
+        gateway_url=note.get("gateway_url", f"http://{settings.gateway_host}:{settings.gateway_port}"),
+        hub_url=note.get("hub_url", f"ws://{settings.hub_host}:{settings.hub_port}"),
+        login=login,
+        password=password,
+        to=to,
+    )
+    if code:
+        raise typer.Exit(code)
+
+
+def _nothing(logger: object, method: str, event: object) -> str:
+    raise structlog.DropEvent
