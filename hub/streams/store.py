@@ -166,6 +166,7 @@ MEMBER_MARKS = sql(
 )
 SUBSCRIPTIONS_TO = sql(
     f"SELECT {_SUBSCRIPTION} FROM hub_subscriptions s JOIN hub_streams t ON t.stream_id = s.stream_id "
+    "AND t.enterprise_id = s.enterprise_id "
     "WHERE s.active = 1 AND s.person_id = $1 AND s.enterprise_id = $2 AND s.stream_id IN ($*)"
 )
 LAST_ENTRIES = sql(
