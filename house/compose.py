@@ -153,11 +153,20 @@ async def migrate(settings: Settings) -> list[str]:
 
 async def seed(settings: Settings) -> None:
     """Load the demonstration and note its logins (mode 0600) for `up` and `chat`; the note says that it is loaded."""
-    from gateway.demo import seed as load_demonstration
+    from gateway.demo import seed as load_people
+    from gateway.people import ActivePeople
+    from im.demo import seed as load_conversations
+    from im.service import ImService
 
     configure_logs(settings.log_level)
     async with open_runtime(settings) as runtime:
-        people = await load_demonstration(runtime)
+        host = Host(runtime, [ImService(ActivePeople())])
+        await host.start()
+        try:
+            people = await load_people(runtime)
+            await load_conversations(runtime, people)
+        finally:
+            await host.stop()
     assert settings.database_url is not None
     write_demo(settings.var_dir, settings.database_url.get_secret_value(), people)
     announce_ready()
