@@ -91,7 +91,8 @@ async def test_other_processes_follow_over_the_bus_or_by_polling(clean_db: Datab
     )
     seen: list[bool] = []
     by_bus.watch(OPEN, seen.append)
-    for part in (*buses, here, by_bus, by_poll):
+    parts: list[MemoryBus | ConfigCenter] = [*buses, here, by_bus, by_poll]
+    for part in parts:
         await part.start()
     try:
         await here.set("testcore.open", False, changed_by=1)
@@ -100,7 +101,7 @@ async def test_other_processes_follow_over_the_bus_or_by_polling(clean_db: Datab
                 await asyncio.sleep(0.01)
         assert seen == [False]
     finally:
-        for part in (here, by_bus, by_poll, *buses):
+        for part in reversed(parts):
             await part.stop()
 
 

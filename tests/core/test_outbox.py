@@ -137,7 +137,8 @@ async def test_another_process_is_woken_over_the_bus(clean_db: Database) -> None
     here = relay(clean_db, clock, consumers=(), bus=buses[0])
     there = relay(clean_db, clock, handler, consumers=("there",), bus=buses[1])
     here._poll_s = there._poll_s = 60.0
-    for part in (*buses, here, there):
+    parts: list[MemoryBus | Relay] = [*buses, here, there]
+    for part in parts:
         await part.start()
     there._waker = None  # it is another process
     try:
@@ -145,7 +146,7 @@ async def test_another_process_is_woken_over_the_bus(clean_db: Database) -> None
         await Mouth(clean_db, clock).say("hello")
         await asyncio.wait_for(handled.wait(), 2.0)
     finally:
-        for part in (here, there, *buses):
+        for part in reversed(parts):
             await part.stop()
 
 
@@ -184,7 +185,7 @@ async def test_two_relays_on_one_delivery_have_one_effect(
     while not await clean_db.fetchval(raw("SELECT count(*) FROM pg_locks WHERE NOT granted")):
         await asyncio.sleep(0.005)
     go_on.set()
-    assert await asyncio.gather(first, second) == [1, 1]
+    assert list(await asyncio.gather(first, second)) == [1, 1]
     assert await effects(clean_db) == {"c/hello": 1}
     assert [row["state"] for row in await clean_db.fetch(STATES)] == [outbox.DONE]
 

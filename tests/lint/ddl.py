@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Final
+from typing import Any, Final
 
 from sqlalchemy import (
     BigInteger,
@@ -56,7 +56,7 @@ def refusals(table: Table, package: str) -> Iterator[str]:
             yield f"{table.name}: constraints are not deferred"
 
 
-def _column(table: Table, column: Column[object]) -> Iterator[str]:
+def _column(table: Table, column: Column[Any]) -> Iterator[str]:
     where, kind = f"{table.name}.{column.name}", column.type
     if type(kind) not in TYPES:
         yield f"{where}: type {kind!r} is not in the common part"

@@ -96,7 +96,7 @@ def refusals(text: str) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def _node(node: exp.Expression) -> Iterator[str]:
+def _node(node: exp.Expr) -> Iterator[str]:
     if type(node) not in ALLOWED:
         yield f"{type(node).__name__} is not in the common part of PostgreSQL and DM8"
         return
@@ -105,7 +105,7 @@ def _node(node: exp.Expression) -> Iterator[str]:
         yield from check(node)
 
 
-def _identifier(node: exp.Expression) -> Iterator[str]:
+def _identifier(node: exp.Expr) -> Iterator[str]:
     name = node.name
     if name.lower() in RESERVED:
         yield f"{name} is a reserved word"
@@ -113,7 +113,7 @@ def _identifier(node: exp.Expression) -> Iterator[str]:
         yield f"{name} is not a lower-case name of at most 60 characters"
 
 
-def _update(node: exp.Expression) -> Iterator[str]:
+def _update(node: exp.Expr) -> Iterator[str]:
     if node.args.get("from") or node.args.get("from_"):
         yield "UPDATE … FROM is PostgreSQL's own: use a subquery"
     if node.args.get("limit") or node.args.get("order"):
@@ -129,7 +129,7 @@ def _update(node: exp.Expression) -> Iterator[str]:
         yield "UPDATE without WHERE"
 
 
-def _delete(node: exp.Expression) -> Iterator[str]:
+def _delete(node: exp.Expr) -> Iterator[str]:
     if node.args.get("using"):
         yield "DELETE … USING is PostgreSQL's own: use a subquery"
     if node.args.get("limit") or node.args.get("order"):
@@ -138,7 +138,7 @@ def _delete(node: exp.Expression) -> Iterator[str]:
         yield "DELETE without WHERE"
 
 
-def _insert(node: exp.Expression) -> Iterator[str]:
+def _insert(node: exp.Expr) -> Iterator[str]:
     if not isinstance(node.this, exp.Tuple if isinstance(node.parent, exp.When) else exp.Schema):
         yield "INSERT names its columns"
     for clause in ("conflict", "returning", "overwrite", "alternative", "ignore"):
@@ -146,7 +146,7 @@ def _insert(node: exp.Expression) -> Iterator[str]:
             yield f"INSERT with {clause} is not portable"
 
 
-def _select(node: exp.Expression) -> Iterator[str]:
+def _select(node: exp.Expr) -> Iterator[str]:
     for projection in node.expressions:
         if isinstance(projection.unalias(), exp.Parameter):
             yield "a bound value that is selected needs its type: CAST($1 AS BIGINT)"
@@ -169,48 +169,49 @@ def _select(node: exp.Expression) -> Iterator[str]:
         yield "LIMIT without ORDER BY gives any rows"
 
 
-def _lock(node: exp.Expression) -> Iterator[str]:
+def _lock(node: exp.Expr) -> Iterator[str]:
     if not node.args.get("update") or node.args.get("key"):
         yield "only FOR UPDATE is known to both: no FOR SHARE, no KEY"
     if node.expressions:
         yield "FOR UPDATE OF is not portable"
 
 
-def _join(node: exp.Expression) -> Iterator[str]:
+def _join(node: exp.Expr) -> Iterator[str]:
     if node.args.get("using"):
         yield "JOIN … USING: write ON"
-    if node.side and node.side.upper() not in {"LEFT", "RIGHT"}:
-        yield f"{node.side} JOIN is not in the common part"
+    side = str(node.args.get("side") or "").upper()
+    if side not in {"", "LEFT", "RIGHT"}:
+        yield f"{side} JOIN is not in the common part"
     if node.args.get("method"):
         yield "NATURAL JOIN depends on the names of columns"
 
 
-def _distinct(node: exp.Expression) -> Iterator[str]:
+def _distinct(node: exp.Expr) -> Iterator[str]:
     if node.args.get("on"):
         yield "DISTINCT ON is PostgreSQL's own: use ROW_NUMBER"
 
 
-def _ordered(node: exp.Expression) -> Iterator[str]:
+def _ordered(node: exp.Expr) -> Iterator[str]:
     if node.args.get("nulls_first") and not node.args.get("desc"):
         yield "where NULLs sort differs: order by a CASE"
 
 
-def _data_type(node: exp.Expression) -> Iterator[str]:
+def _data_type(node: exp.Expr) -> Iterator[str]:
     if node.this not in TYPES or node.args.get("nested"):
         yield f"type {node.this} is not in the common part"
 
 
-def _parameter(node: exp.Expression) -> Iterator[str]:
+def _parameter(node: exp.Expr) -> Iterator[str]:
     if not (isinstance(node.this, exp.Literal) and node.this.name.isdigit()):
         yield "parameters are $1, $2, …"
 
 
-def _in(node: exp.Expression) -> Iterator[str]:
+def _in(node: exp.Expr) -> Iterator[str]:
     if node.args.get("unnest") or node.args.get("field"):
         yield "IN takes a list or a subquery"
 
 
-def _with(node: exp.Expression) -> Iterator[str]:
+def _with(node: exp.Expr) -> Iterator[str]:
     if node.args.get("recursive"):
         yield "WITH RECURSIVE is written otherwise on DM8"
 

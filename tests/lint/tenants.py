@@ -45,9 +45,9 @@ def touches_tenant(text: str, tenant_tables: Collection[str]) -> bool:
     return any(table.name in tenant_tables for table in tree.find_all(exp.Table))
 
 
-def _tables(statement: exp.Expression) -> Iterator[tuple[str, str]]:
+def _tables(statement: exp.Expr) -> Iterator[tuple[str, str]]:
     """Aliases and names of the tables of this statement itself, not of its subqueries."""
-    sources: list[exp.Expression | None] = []
+    sources: list[exp.Expr | None] = []
     if isinstance(statement, exp.Select):
         clause = statement.args.get("from_") or statement.args.get("from")
         sources = [clause and clause.this, *(join.this for join in statement.args.get("joins") or ())]
@@ -60,7 +60,7 @@ def _tables(statement: exp.Expression) -> Iterator[tuple[str, str]]:
             yield source.alias_or_name, source.name
 
 
-def _conditions(statement: exp.Expression) -> Iterator[exp.Expression]:
+def _conditions(statement: exp.Expr) -> Iterator[exp.Expr]:
     """What must all hold: WHERE and the ONs of inner joins (and of outer ones, for the joined table)."""
     where = statement.args.get("where")
     pending = [where.this] if where is not None else []
@@ -77,7 +77,7 @@ def _conditions(statement: exp.Expression) -> Iterator[exp.Expression]:
             yield condition
 
 
-def _comparisons(condition: exp.Expression, tables: dict[str, str]) -> Iterator[tuple[str, bool]]:
+def _comparisons(condition: exp.Expr, tables: dict[str, str]) -> Iterator[tuple[str, bool]]:
     """(alias, compared with a parameter?) for each side that is some table's `enterprise_id`."""
     if isinstance(condition, exp.EQ):
         sides = [condition.left, condition.right]
@@ -94,5 +94,5 @@ def _comparisons(condition: exp.Expression, tables: dict[str, str]) -> Iterator[
                 yield next(iter(tables)), with_parameter
 
 
-def _is_parameter(side: exp.Expression) -> bool:
+def _is_parameter(side: exp.Expr) -> bool:
     return isinstance(side.this if isinstance(side, exp.Cast) else side, exp.Parameter)

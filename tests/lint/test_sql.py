@@ -6,7 +6,7 @@ import asyncio
 import importlib
 import pkgutil
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import asyncpg
 import pytest
@@ -239,9 +239,9 @@ def test_a_table_without_tenants_says_why() -> None:
     assert set(metadata.tables) - TENANT_TABLES == set(GLOBAL)
 
 
-def _table(*columns: Column[object] | Index, name: str = "t_things") -> Table:
+def _table(*columns: Column[Any] | Index, name: str = "t_things") -> Table:
     key = Column("thing_id", BigInteger, primary_key=True, autoincrement=False)
-    return Table(name, MetaData(), key, *columns)  # type: ignore[arg-type]
+    return Table(name, MetaData(), key, *columns)
 
 
 @pytest.mark.parametrize(
