@@ -7,7 +7,7 @@ be of a kind listed here. The rules and where they come from are in docs/portabl
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Final
 
 import sqlglot
@@ -216,7 +216,7 @@ def _with(node: exp.Expr) -> Iterator[str]:
         yield "WITH RECURSIVE is written otherwise on DM8"
 
 
-_CHECKS: Final = {
+_CHECKS: Final[dict[type[exp.Expr], Callable[[exp.Expr], Iterator[str]]]] = {
     exp.Identifier: _identifier, exp.Update: _update, exp.Delete: _delete, exp.Insert: _insert, exp.Select: _select,
     exp.Lock: _lock, exp.Join: _join, exp.Distinct: _distinct, exp.Ordered: _ordered, exp.DataType: _data_type,
     exp.Parameter: _parameter, exp.In: _in, exp.With: _with,
