@@ -239,7 +239,7 @@ class RedisBus:
 
     async def _read(self, subscriber: Any) -> None:
         skip = len(self._prefix.encode())
-        while True:
+        while not _cancelled():
             push = await subscriber.read_response(timeout=math.inf, push_request=True)
             if not isinstance(push, list) or len(push) < 3:
                 continue
@@ -256,7 +256,7 @@ class RedisBus:
                     confirmed.set_result(None)
 
     async def _write(self, publisher: Any) -> None:
-        while True:
+        while not _cancelled():
             await self._queued.wait()
             self._queued.clear()
             while self._queue:
@@ -300,6 +300,12 @@ class RedisBus:
         self._confirmed.clear()
         _UP.set(0)
         self._receivers.set_state(False)
+
+
+def _cancelled() -> bool:
+    """Whether this task was told to end: on Python 3.11 a time-out inside the driver may swallow the cancellation."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 class MemoryNetwork:
