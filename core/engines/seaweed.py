@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from core.engines import EngineFailed
+from core.engines.certificates import make_certificates
 from core.engines.process import DirectoryLock, EngineProcess, spawn
 from core.engines.state import State, access_key, write_private
 
@@ -24,15 +25,29 @@ _ANSWER_S = 10.0  # of one try
 _MEMORY = "512MiB"  # without a limit it grew to 2.3 GB under load; half of this costs two thirds of the speed
 _GRPC_OFFSET = 10_000  # every port of SeaweedFS takes a second one for gRPC
 _PORTS = ("master", "volume", "filer", "s3", "admin")
-_SECURITY = """# the filer, the volume server and the master answer only requests signed with these keys
+_GRPC_PARTS = ("master", "volume", "filer", "s3", "admin", "worker", "client", "msg_broker", "msg_agent")
+_SECURITY = """# HTTP: the filer, the volume server and the master answer only requests signed with these keys
 [jwt.signing]
-key = "{0}"
+key = "{keys[0]}"
 [jwt.signing.read]
-key = "{1}"
+key = "{keys[1]}"
 [jwt.filer_signing]
-key = "{2}"
+key = "{keys[2]}"
 [jwt.filer_signing.read]
-key = "{3}"
+key = "{keys[3]}"
+
+# gRPC: only who has a certificate of this authority; without it any local program could hand out S3 keys
+[grpc]
+ca = "{home}/authority.pem"
+
+[https.master]
+cert = "{home}/part.pem"
+key = "{home}/part.key"
+ca = "{home}/authority.pem"
+"""
+_SECURITY_PART = """[grpc.{part}]
+cert = "{home}/part.pem"
+key = "{home}/part.key"
 """
 
 
@@ -148,7 +163,15 @@ class Seaweed:
         }
         write_private(home / "s3.json", json.dumps({"identities": [identity]}))
         keys = [self._state.secret(f"s3_signing_{n}", make=lambda: secrets.token_hex(32)) for n in range(4)]
-        write_private(home / "security.toml", _SECURITY.format(*keys))
+        (home / "mini.options").unlink(
+            missing_ok=True
+        )  # weed's memory of former flags; ours are all there is
+        made = make_certificates("bankhub s3")
+        write_private(home / "authority.pem", made.authority)
+        write_private(home / "part.pem", made.certificate)
+        write_private(home / "part.key", made.key)
+        parts = "".join(_SECURITY_PART.format(part=part, home=home) for part in _GRPC_PARTS)
+        write_private(home / "security.toml", _SECURITY.format(keys=keys, home=home) + parts)
 
     async def _wait(self) -> None:
         """Wait for the first object that goes in: the store answers a while before it can keep anything."""

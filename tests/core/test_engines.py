@@ -8,6 +8,7 @@ import os
 import shutil
 import signal
 import socket
+import ssl
 import stat
 import subprocess
 import sys
@@ -128,6 +129,48 @@ def test_the_volume_server_takes_nothing_without_a_signature(store: EmbeddedEngi
     assert status(f"{volume}/1,0100000000", "DELETE") == 401
 
 
+def speaks_grpc(port: int, context: ssl.SSLContext | None) -> bool:
+    """Whether the server there begins an HTTP/2 conversation with us."""
+    preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(3) + b"\x04" + bytes(5)  # and empty SETTINGS
+    try:
+        connection = socket.create_connection(("127.0.0.1", port), timeout=10)
+        if context is not None:
+            connection = context.wrap_socket(connection, server_hostname="127.0.0.1")
+        with connection:
+            connection.sendall(preface)
+            return connection.recv(9)[3:4] == b"\x04"
+    except OSError:
+        return False
+
+
+def tls(home: Path, *, ours: bool) -> ssl.SSLContext:
+    context = ssl.create_default_context(cafile=str(home / "authority.pem"))
+    context.set_alpn_protocols(["h2"])
+    if ours:
+        context.load_cert_chain(home / "part.pem", home / "part.key")
+    return context
+
+
+@pytest.mark.parametrize("part", ["master", "volume", "filer", "s3", "admin"])
+def test_no_part_of_the_store_talks_to_strangers(
+    store: EmbeddedEngines, open_directory: Path, part: str
+) -> None:
+    home, port = open_directory / "store" / "s3", store.port(part) + 10_000
+    assert speaks_grpc(port, tls(home, ours=True))
+    assert not speaks_grpc(port, tls(home, ours=False))
+    assert not speaks_grpc(port, None)
+
+
+def test_nobody_asks_the_master_for_signatures(store: EmbeddedEngines, open_directory: Path) -> None:
+    address = f"127.0.0.1:{store.port('master')}/dir/assign"
+    home = open_directory / "store" / "s3"
+    with urllib.request.urlopen(f"https://{address}", context=tls(home, ours=True)) as answer:
+        assert json.loads(answer.read())["fid"]
+    with pytest.raises(OSError, match=r"(?i)certificate|reset|closed|eof"):
+        urllib.request.urlopen(f"https://{address}", context=tls(home, ours=False), timeout=10)
+    assert status(f"http://{address}") == 400
+
+
 def test_engines_listen_on_loopback_only(engines: EmbeddedEngines, store: EmbeddedEngines) -> None:
     pids = {engines.process("postgres").pid, engines.process("valkey").pid, store.process("s3").pid}
     inodes = {str(file.readlink()) for pid in pids for file in Path(f"/proc/{pid}/fd").iterdir()}
@@ -152,7 +195,12 @@ def test_secrets_are_private_and_no_argument_of_a_process(
             process = f"/proc/{running.process(name).pid}"
             seen = Path(f"{process}/cmdline").read_bytes() + Path(f"{process}/environ").read_bytes()
             assert not any(secret.encode() in seen for secret in secrets)
-    for private in ("store/s3/s3.json", "store/s3/security.toml", "var/valkey/valkey.conf"):
+    for private in (
+        "store/s3/s3.json",
+        "store/s3/security.toml",
+        "store/s3/part.key",
+        "var/valkey/valkey.conf",
+    ):
         assert stat.S_IMODE((open_directory / private).stat().st_mode) == 0o600
 
 
