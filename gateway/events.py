@@ -7,13 +7,19 @@ from __future__ import annotations
 
 from core.actions import Context, on
 from gateway.api import MembershipEnded, SessionRevoked
+from gateway.identity import store
 from hub.api import Bye, CloseSessions
 from im.api import RemovePerson
 
 
 @on(MembershipEnded)
 async def leave_everything(ctx: Context, event: MembershipEnded) -> None:
-    """Close the person's connections in this enterprise and take the person out of its conversations."""
+    """Close the person's connections in this enterprise and take the person out of its conversations.
+
+    Not if they have come back meanwhile: `add_member` has done it then, and what they have now is new.
+    """
+    if await store.membership_state(ctx.tx, event.enterprise_id, event.person_id) == store.ACTIVE:
+        return
     await ctx.call(
         CloseSessions(
             person_id=event.person_id,

@@ -24,6 +24,7 @@ from gateway.identity.rules import masked_phone, may_leave
 from gateway.parts import parts
 from gateway.sessions import store as sessions
 from gateway.sessions.actions import own_person, shown
+from im.api import RemovePerson
 
 
 @action(WhoAmI, roles=AUTHENTICATED, audited=False)
@@ -80,8 +81,14 @@ async def add_member(ctx: Context, command: AddMember) -> Member:
             )
         except UniqueViolation as error:
             raise Conflict("the login name or the phone is taken") from error
-    elif await store.membership_state(tx, ctx.enterprise_id, person_id) == store.ACTIVE:
-        raise Conflict("already a member", detail={"person_id": str(person_id)})
+    else:
+        state = await store.membership_state(tx, ctx.enterprise_id, person_id)
+        if state == store.ACTIVE:
+            raise Conflict("already a member", detail={"person_id": str(person_id)})
+        if (
+            state is not None
+        ):  # the event of the earlier leaving may still be on its way: nothing old is taken along
+            await ctx.call(RemovePerson(person_id=person_id), as_service=True)
     await store.join(tx, ctx.enterprise_id, person_id, title=command.title, roles=command.roles, now=now)
     ctx.audit(object=person_id, after=sorted(set(command.roles)))
     ctx.emit(MemberAdded(enterprise_id=ctx.enterprise_id, person_id=person_id))

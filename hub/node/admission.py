@@ -121,7 +121,10 @@ class Admission:
 
     async def load_ring(self, room: Room, after: int) -> None:
         """Reads entries into the room's ring from the database, behind what came in meanwhile."""
+        removals = room.removals
         entries = await self._node.store.entries(room.stream_id, after, 2 * RING_ENTRIES)
+        if room.removals != removals:
+            return
         known = dict(room.ring)
         for entry in entries:
             if entry.seq <= room.head and entry.seq not in known:

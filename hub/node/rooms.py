@@ -65,8 +65,8 @@ class Room:
     """One stream on one node."""
 
     __slots__ = (
-        "bytes", "conns", "early", "enterprise_id", "epoch", "filling", "head", "loaded_from", "member_count",
-        "members_version", "name", "out", "ring", "stream_id", "text_conns",
+        "bytes", "conns", "early", "enterprise_id", "epoch", "filling", "head", "member_count", "members_version",
+        "name", "out", "removals", "ring", "stream_id", "text_conns",
     )  # fmt: skip
 
     def __init__(
@@ -83,6 +83,7 @@ class Room:
         self.early: dict[int, Event] = {}
         self.out: list[tuple[int, bytes, bytes]] = []  # (seq, frame, packed) of this tick
         self.filling = False
+        self.removals = 0  # how often bodies were removed: what was read before may not be kept after
 
     @property
     def size(self) -> int:
@@ -134,6 +135,7 @@ class Room:
 
     def forget(self) -> None:
         """Drops what was kept: a body in it was removed, and perhaps edits of it; who needs it reads it again."""
+        self.removals += 1
         self.ring.clear()
         self.bytes = 0
 

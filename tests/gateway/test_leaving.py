@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import asyncpg
 import msgspec
 import pytest
 
@@ -17,7 +18,7 @@ from core.context import Source
 from core.errors import NotFound, Unauthenticated
 from core.runtime import Runtime
 from core.tokens import AccessTokens
-from gateway.api import EndMembership, RevokeSession
+from gateway.api import AddMember, EndMembership, RevokeSession
 from gateway.demo import DemoPerson, seed
 from gateway.service import GatewayService
 from house import compose
@@ -104,6 +105,37 @@ async def test_leaving_is_everywhere(office: Office) -> None:
             await asyncio.sleep(0.01)
     with pytest.raises(NotFound):
         await calls.call(GetConversation(conversation_id=group.conversation_id), principal=leaver)
+
+
+async def events_delivered(database: str) -> None:
+    """Wait until every event was handled."""
+    connection = await asyncpg.connect(database)
+    async with asyncio.timeout(5):
+        while await connection.fetchval(
+            "SELECT COUNT(*) FROM core_outbox o WHERE o.state <> 1 OR EXISTS "
+            "(SELECT 1 FROM core_deliveries d WHERE d.event_id = o.event_id AND d.state <> 1)"
+        ):
+            await asyncio.sleep(0.01)
+    await connection.close()
+
+
+async def test_who_comes_back_takes_nothing_along_and_loses_nothing_new(
+    office: Office, database: str
+) -> None:
+    _, admin = await office.login("wangfang")
+    _, leaver = await office.login("chenjing")
+    _, stays = await office.login("yangmin")
+    calls = office.runtime.calls
+    old = await calls.call(CreateGroup(title="old", members=[leaver.person_id]), principal=stays)
+    await calls.call(EndMembership(person_id=leaver.person_id), principal=admin)
+    again = AddMember(phone="13800000005", name="陈静", roles=["employee"])
+    await calls.call(again, principal=admin)  # the event of the leaving may not have been delivered yet
+    new = await calls.call(CreateGroup(title="new", members=[leaver.person_id]), principal=stays)
+    await events_delivered(database)
+    seen_old = await calls.call(GetConversation(conversation_id=old.conversation_id), principal=stays)
+    seen_new = await calls.call(GetConversation(conversation_id=new.conversation_id), principal=stays)
+    assert leaver.person_id not in [member.person_id for member in seen_old.members]
+    assert leaver.person_id in [member.person_id for member in seen_new.members]
 
 
 async def test_a_revoked_session_is_closed_on_the_hub(office: Office) -> None:
