@@ -143,9 +143,9 @@ def speaks_grpc(port: int, context: ssl.SSLContext | None) -> bool:
         return False
 
 
-def tls(home: Path, *, ours: bool) -> ssl.SSLContext:
+def tls(home: Path, *, ours: bool, protocol: str = "h2") -> ssl.SSLContext:
     context = ssl.create_default_context(cafile=str(home / "authority.pem"))
-    context.set_alpn_protocols(["h2"])
+    context.set_alpn_protocols([protocol])
     if ours:
         context.load_cert_chain(home / "part.pem", home / "part.key")
     return context
@@ -164,10 +164,14 @@ def test_no_part_of_the_store_talks_to_strangers(
 def test_nobody_asks_the_master_for_signatures(store: EmbeddedEngines, open_directory: Path) -> None:
     address = f"127.0.0.1:{store.port('master')}/dir/assign"
     home = open_directory / "store" / "s3"
-    with urllib.request.urlopen(f"https://{address}", context=tls(home, ours=True)) as answer:
+    with urllib.request.urlopen(
+        f"https://{address}", context=tls(home, ours=True, protocol="http/1.1")
+    ) as answer:
         assert json.loads(answer.read())["fid"]
     with pytest.raises(OSError, match=r"(?i)certificate|reset|closed|eof"):
-        urllib.request.urlopen(f"https://{address}", context=tls(home, ours=False), timeout=10)
+        urllib.request.urlopen(
+            f"https://{address}", context=tls(home, ours=False, protocol="http/1.1"), timeout=10
+        )
     assert status(f"http://{address}") == 400
 
 
