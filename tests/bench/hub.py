@@ -56,7 +56,7 @@ def main(argv: Sequence[str]) -> int:
     try:
         report = run(plan, words.only or PARTS, say)
     except (BenchFailed, NoCompiler) as error:
-        print(f"bench: {error}", file=sys.stderr)
+        print(f"bench: {error}", *getattr(error, "__notes__", ()), sep="\n", file=sys.stderr)
         return 1
     report["quick"] = words.quick
     print(json.dumps(report, indent=2, ensure_ascii=False) if words.json else table(report, GOALS))
@@ -101,6 +101,7 @@ def run(plan: Plan, parts: Sequence[str], say: Callable[[str], None]) -> Result:
         **{name: _rounded(value) for name, value in figures.items()},
         "goals": {name: _met(name, figures[name]) for name in GOALS if name in figures},
         "client_headroom": headroom(runs),
+        "repeated": made.repeated,
         "machine": {**machine(), "load_average_before": load_before},
         "versions": {name: version(name) for name in PACKAGES} | {"python": platform.python_version()},
         "method": METHOD,

@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from tests.bench.processes import (
     BenchFailed,
@@ -63,13 +64,13 @@ def fanout(rig: Rig, plan: Plan) -> list[Result]:
         ("hub_k1", lambda: _hub_fanout(rig, plan, 1)),
         ("send_k1", lambda: _send(rig, plan, 1)),
     ]
-    return [alternated(variants, round_) for round_ in range(plan.rounds)]
+    return [alternated(rig, variants, round_) for round_ in range(plan.rounds)]
 
 
-def alternated(variants: list[tuple[str, Callable[[], Result]]], round_: int) -> Result:
+def alternated(rig: Rig, variants: list[tuple[str, Callable[[], Result]]], round_: int) -> Result:
     """Each variant once, in turn forwards and backwards, so that none always follows the same other."""
     order = variants if round_ % 2 == 0 else variants[::-1]
-    return {name: run() for name, run in order}
+    return {name: rig.undisturbed(run) for name, run in order}
 
 
 def _broadcast(rig: Rig, plan: Plan, joined: int) -> Result:
@@ -110,12 +111,13 @@ def durable(rig: Rig, plan: Plan) -> list[Result]:
         ("naive", lambda: _naive(rig, plan)),
         ("hub", lambda: _hub_durable(rig, plan, window=plan.window, measure_s=plan.chat_s)),
     ]
-    return [alternated(variants, round_) for round_ in range(plan.rounds)]
+    return [alternated(rig, variants, round_) for round_ in range(plan.rounds)]
 
 
 def paced(rig: Rig, plan: Plan, rate_per_s: float) -> list[Result]:
     """The same at a given rate: latency from when a message was due to its SENT."""
-    return [_hub_durable(rig, plan, rate=rate_per_s, measure_s=plan.paced_s) for _ in range(plan.rounds)]
+    take = partial(_hub_durable, rig, plan, rate=rate_per_s, measure_s=plan.paced_s)
+    return [rig.undisturbed(take) for _ in range(plan.rounds)]
 
 
 def _naive(rig: Rig, plan: Plan) -> Result:
