@@ -16,7 +16,7 @@ from hub.client import Entry
 KEPT: Final = 500  # entries of a conversation that can be replied to and shown again
 SHANGHAI: Final = ZoneInfo("Asia/Shanghai")
 QUOTE_CHARS: Final = 24
-_MENTION: Final = re.compile(r"@([^\s@,,。.!!??::]{1,32})")
+_MENTION: Final = re.compile(r"@([^\s@,，。.!！?？:：、;；]{1,32})")
 
 
 @dataclass
@@ -31,6 +31,7 @@ class Conversation:
     unread: int = 0
     read: int = 0
     member_count: int = 0
+    shown: int = 0  # newest seq on the screen since it was opened
     entries: OrderedDict[int, Entry] = field(default_factory=OrderedDict)
     marks: dict[str, tuple[int, int]] = field(default_factory=dict)  # person → (delivered, read)
     recalled: set[int] = field(default_factory=set)
@@ -149,7 +150,9 @@ class Model:
         return news
 
     def tick(self, conversation: Conversation, seq: int) -> str:
-        """How far one's own message has come."""
+        """How far one's own message has come; empty for old ones of which nothing was heard yet."""
+        if not conversation.marks:
+            return "已发送" if seq == conversation.head else ""
         others = [marks for person, marks in conversation.marks.items() if person != self.me]
         read = sum(marks[1] >= seq for marks in others)
         got = sum(marks[0] >= seq for marks in others)
@@ -219,8 +222,8 @@ def line(model: Model, conversation: Conversation, entry: Entry) -> str | None:
     given = conversation.reactions.get(entry.seq)
     if given:
         parts.append(" ".join(given.values()))
-    if entry.sender == model.me:
-        parts.append(f"({model.tick(conversation, entry.seq)})")
+    if entry.sender == model.me and (tick := model.tick(conversation, entry.seq)):
+        parts.append(f"({tick})")
     return " ".join(parts)
 
 

@@ -18,6 +18,7 @@ from hub.client import Client, Closed, Disconnected, Entry, Heard, HubError, Mar
 
 HISTORY: Final = 20
 TYPING_S: Final = 3.0  # between two signals, and how long one is shown
+HELD: Final = 1 << 60
 ANSWER_S: Final = 30.0  # a script that sends and ends waits so long for the answers
 
 HELP: Final = """\
@@ -146,6 +147,8 @@ class Program:
         if entry.stream not in model.conversations and entry.stream != "inbox":
             with suppress(HubError, TimeoutError, Disconnected):
                 model.learn(await self._call("im.conversations.get", conversation_id=entry.stream))
+        known = model.conversations.get(entry.stream)
+        newer = known is not None and entry.seq > known.head
         conversation = model.take(entry)
         if conversation is None:
             return
@@ -154,11 +157,14 @@ class Program:
         if shown is None:
             return
         called = model.me in ((entry.options or {}).get("mentions") or ())
+        if conversation is self.current and entry.seq <= conversation.shown:
+            return
         if conversation is self.current:
+            conversation.shown = entry.seq
             self.face.show(shown, "call" if called else "mine" if entry.sender == model.me else "")
             self.client.read(conversation.id, entry.seq)
         elif entry.sender != model.me:
-            conversation.unread += 1
+            conversation.unread += newer  # not if the list of conversations counted it already
             style = "call" if called else "news"
             self.face.show(f"● {conversation.title}（{conversation.unread} 条未读） {shown}", style)
         if entry.kind == "membership" and model.me in entry.body.get("removed", ()):
@@ -279,7 +285,7 @@ class Program:
             self.face.complete([*self._commands, *(f"@{name}" for name in self.model.names.values())])
         others = [person for person in self.model.names if person != self.model.me][:500]
         online = await self.client.watch(others)
-        self.model.online = {person for person, there in online.items() if there}
+        self.model.online = {person for person, there in online.items() if there} | {self.model.me}
 
     async def _list(self, rest: list[str]) -> None:
         for text in listing(self.model, self.current.id if self.current else None):
@@ -309,17 +315,24 @@ class Program:
             self.client.read(conversation.id, conversation.head)
 
     async def _show_history(self, conversation: Conversation, before: int | None, limit: int) -> None:
-        found = await self._call(
-            "im.messages.history", conversation_id=conversation.id, before=before, limit=limit
-        )
+        shown, conversation.shown = conversation.shown, HELD  # what comes meanwhile is shown behind
+        try:
+            found = await self._call(
+                "im.messages.history", conversation_id=conversation.id, before=before, limit=limit
+            )
+        finally:
+            conversation.shown = shown
         entries = [_entry_of(conversation.id, fields) for fields in found["entries"]]
-        newer = dict(conversation.entries)
+        known = dict(conversation.entries)
         conversation.entries.clear()
-        for entry in sorted({**newer, **{e.seq: e for e in entries}}.values(), key=lambda e: e.seq):
+        for entry in sorted({**known, **{e.seq: e for e in entries}}.values(), key=lambda e: e.seq):
             self.model.take(entry)
-        for entry in entries:
+        last = entries[-1].seq if entries else 0
+        late = [e for e in conversation.entries.values() if e.seq > (last if before is None else shown)]
+        for entry in [*entries, *late]:
             if text := line(self.model, conversation, entry):
                 self.face.show(text)
+        conversation.shown = max(conversation.shown, conversation.head)
 
     async def _history(self, rest: list[str]) -> None:
         conversation = self._here()
@@ -408,7 +421,7 @@ class Program:
         await self._call("im.conversations.rename", again=False, conversation_id=self._here().id, title=title)
 
     async def _online(self, rest: list[str]) -> None:
-        names = [self.model.name(person) for person in sorted(self.model.online)]
+        names = [self.model.name(person) for person in sorted(self.model.online - {self.model.me})]
         self.face.show(f"在线：{'、'.join(names) or '只有您'}")
 
     async def _show_status(self, rest: list[str]) -> None:
