@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import signal
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
@@ -130,7 +131,7 @@ async def run(
     async with Stage(seed, workers=workers) as stage:
         chance = stage.chance
         await _people_and_rooms(stage, people, rooms)
-        talking = [asyncio.create_task(_talk(stage, member, n)) for n, member in enumerate(stage.members)]
+        talking = [asyncio.create_task(_talk(stage, member)) for member in stage.members]
         for fault in faults if faults is not None else [chance.choice(FAULTS) for _ in range(count)]:
             await asyncio.sleep(chance.uniform(*pause_s))
             try:
@@ -179,9 +180,9 @@ async def _people_and_rooms(stage: Stage, people: int, rooms: int) -> None:
         await member.client.online()
 
 
-async def _talk(stage: Stage, member: Member, number: int) -> None:
+async def _talk(stage: Stage, member: Member) -> None:
     """Says things, some of them large, some twice at once with the same key, without waiting for every answer."""
-    chance, count = stage.chance, 0
+    chance, count = random.Random(f"{stage.history.seed} {member.name} talks"), 0
     running: set[asyncio.Task[None]] = set()
     while True:
         await asyncio.sleep(chance.uniform(0.02, 0.3))

@@ -119,7 +119,7 @@ class Member:
 
         self.client = Client(
             f"ws://127.0.0.1:{self.stage.proxy.port}/", token, device=self.name, store=self, verify=True,
-            rng=SeededRng(self.stage.chance.getrandbits(32)),
+            rng=SeededRng(f"{self.stage.history.seed} {self.name}"),
         )  # fmt: skip
         self.client.start()
         self._task = asyncio.create_task(self._collect(self.client))
@@ -167,7 +167,7 @@ class Member:
 
 
 class Stage:
-    """Everything of one run. Nothing here is deterministic but what is drawn from `chance`."""
+    """Everything of one run. `chance` draws the faults and nothing else, so that a seed repeats them."""
 
     def __init__(self, seed: int, *, workers: int = 2, badness: Badness | None = None) -> None:
         self.chance = random.Random(seed)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import json
 import logging
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -60,7 +62,18 @@ def _say(text: str) -> None:
     sys.stdout.flush()
 
 
-if __name__ == "__main__":
-    raise SystemExit(
-        run_faults(float(sys.argv[1]), int(sys.argv[2]), faults=int(sys.argv[3]) if sys.argv[3:] else 12)
+def main(argv: Sequence[str]) -> int:
+    """The words behind `bench faults`."""
+    parser = argparse.ArgumentParser(prog="bankhub bench faults", description=run_faults.__doc__)
+    parser.add_argument("--minutes", type=float, default=5.0, help="how long, about (5)")
+    parser.add_argument(
+        "--seed", type=int, default=1, help="the first run's seed; each run takes the next one (1)"
     )
+    parser.add_argument("--faults", type=int, default=12, help="faults of one run (12)")
+    parser.add_argument("--json", action="store_true", help="nothing but one JSON object at the end")
+    given = parser.parse_args(argv)
+    return run_faults(given.minutes, given.seed, as_json=given.json, faults=given.faults)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))
