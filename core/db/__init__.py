@@ -80,7 +80,18 @@ async def connect(
             lock_timeout_s=lock_timeout_s,
             rng=rng,
         )
-    raise Invalid("the database URL begins with postgresql://")
+    if url.startswith("dm://"):
+        from core.db.dm import connect_dm
+
+        return await connect_dm(
+            url,
+            min_size=min_size,
+            max_size=max_size,
+            acquire_timeout_s=acquire_timeout_s,
+            statement_timeout_s=statement_timeout_s,
+            rng=rng,
+        )
+    raise Invalid("the database URL begins with postgresql:// or dm://")
 
 
 async def migrate(url: str) -> list[str]:
@@ -89,4 +100,6 @@ async def migrate(url: str) -> list[str]:
         from core.db import upgrade
 
         return await upgrade.migrate(url)
-    raise Invalid("the database URL begins with postgresql://")
+    raise Invalid(
+        "only PostgreSQL is migrated by the program; for DM8 run the script that core.db.upgrade renders"
+    )

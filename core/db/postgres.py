@@ -64,11 +64,12 @@ def translate(error: BaseException, *, unknown: bool = False) -> BankhubError:
         return Contention(retry_ms=50)
     if isinstance(error, TimeoutError) or code == "57014":
         return StatementTimeout()
-    if isinstance(error, _LOST) or code in _GONE:
-        if isinstance(error, asyncpg.InterfaceError) and "argument" in str(error):
-            return DatabaseError(
-                code=code
-            )  # wrong number or type of arguments; asyncpg raises DataError for most
+    if isinstance(error, asyncpg.InterfaceError):
+        # also raised for misuse (arguments, two statements at once), which no retry can heal
+        lost = "clos" in str(error) or "released" in str(error)
+    else:
+        lost = isinstance(error, _LOST) or code in _GONE
+    if lost:
         return CommitUnknown() if unknown else ConnectionLost(retry_ms=500)
     return DatabaseError(code=code)
 

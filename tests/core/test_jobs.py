@@ -196,6 +196,36 @@ async def test_a_worker_that_lost_its_lease_cannot_write(
     assert (row["state"], row["runs"]) == (jobs.DONE, 1)
 
 
+async def test_a_worker_that_lost_its_lease_cannot_close_the_others_run(
+    clean_db: Database, manual_clock: ManualClock
+) -> None:
+    """Both are at it; the one without the lease ends well, and the one that holds it goes on."""
+    going = [asyncio.Event() for _ in range(3)]
+    go_on = [asyncio.Event() for _ in range(3)]
+
+    async def handler(run: JobRun) -> None:
+        going[run.attempt].set()
+        await go_on[run.attempt].wait()
+
+    job = Job("t.close", handler)
+    await ask(clean_db, manual_clock, job)
+    first = asyncio.create_task(runner(clean_db, manual_clock, job).run_once())
+    await going[1].wait()
+    manual_clock.advance(LEASE_MS + 1)
+    second = asyncio.create_task(runner(clean_db, manual_clock, job, seed=2).run_once())
+    await going[2].wait()
+    go_on[1].set()
+    await first
+    row = await clean_db.fetchrow(ROW)
+    assert row is not None
+    assert (row["state"], row["lease_holder"] is None) == (jobs.WAITING, False)
+    go_on[2].set()
+    await second
+    row = await clean_db.fetchrow(ROW)
+    assert row is not None
+    assert (row["state"], row["runs"]) == (jobs.DONE, 1)
+
+
 async def test_a_long_job_keeps_its_lease(clean_db: Database) -> None:
     clock = ManualClock()
     finished = asyncio.Event()
