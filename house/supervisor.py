@@ -161,7 +161,7 @@ class Supervisor:
         self._workers = [Worker(f"worker {n + 1}", ["serve"], environ, log_file) for n in range(count)]
         starting = [worker.start() for worker in self._workers]
         if self._demo and read_demo(self.var, database) is None:
-            starting.append(Worker("seed", ["seed"], environ, log_file).start())
+            starting.append(Worker("seed", ["seed"], environ, log_file).run_once())
         await asyncio.gather(*starting)
         for name in engines.want:
             await engines.ready(name)

@@ -81,6 +81,11 @@ class Worker:
             raise WorkerFailed(f"{self.name} ended with code {code}:\n{tail(self._log_file)}")
         self.starts += 1
 
+    async def run_once(self) -> None:
+        """Start, and wait until it has done its work and ended. Raises `WorkerFailed`."""
+        await self.start()
+        await self.stopped(timeout_s=_READY_S)
+
     async def keep(self) -> None:
         """Start it again whenever it ends, for ever, with growing pauses when it ends soon."""
         loop = asyncio.get_running_loop()

@@ -19,6 +19,8 @@ from typing import Any
 
 import pytest
 
+from core.embedded import EmbeddedEngines
+
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -39,6 +41,15 @@ class House:
             text=True,
             timeout=60,
             check=False,
+        )
+
+    def start(self, *words: str, environ: dict[str, str]) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
+            [sys.executable, str(ROOT / "bankhub.py"), *words],
+            env=self._environ(environ),
+            cwd="/",
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
         )
 
     def up(self, *words: str) -> subprocess.CompletedProcess[str]:
@@ -239,6 +250,51 @@ def test_verbs_that_need_no_house(resting: House) -> None:
         not in house.run("config", environ={"BANKHUB_DATABASE_URL": "postgresql://a:hunter2@h/d"}).stdout
     )
     assert house.run("serve").returncode == 1
+
+
+@pytest.fixture
+def external(engines: EmbeddedEngines, empty_database: str) -> dict[str, str]:
+    """Settings that name engines which others run."""
+    return {
+        "BANKHUB_DATABASE_URL": empty_database,
+        "BANKHUB_REDIS_URL": engines.redis_url,
+        "BANKHUB_S3_ENDPOINT_URL": "http://127.0.0.1:1",
+    }
+
+
+def test_external_engines_replace_ours(resting: House, external: dict[str, str]) -> None:
+    house = resting
+    answer = house.run("up", "--detach", environ=external)
+    assert answer.returncode == 0, answer.stdout + answer.stderr
+    assert "external engines" in answer.stdout
+    assert children(house.note()["pid"]) == house.workers()
+    assert house.log_in()["access_token"]
+    house.run("down")
+
+
+def test_serve_is_one_process_that_ends_in_order(resting: House, external: dict[str, str]) -> None:
+    house = resting
+    house.run("migrate", environ=external)
+    assert "there is no service bank" in house.run("serve", "--roles", "hub,bank", environ=external).stderr
+    process = house.start("serve", "--roles", "gateway,im", environ=external)
+    url = f"http://127.0.0.1:{house.gateway_port}/readyz"
+    wait_until(lambda: answers(url), 30)
+    assert not listens(house.hub_port)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(30) == 0
+
+
+def answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=5) as answer:
+            return int(answer.status) == 200
+    except OSError:
+        return False
+
+
+def listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 def test_a_mistyped_setting(house: House) -> None:
