@@ -17,7 +17,9 @@ class Wire:
     port: int
     cut: bool = False
     silent: bool = False
+    deaf: bool = False  # nothing more comes back on the connections that subscribed
     cut_after: bytes | None = None  # once: let these bytes through to the engine, then cut before its answer
+    subscribers: set[asyncio.StreamWriter] = field(default_factory=set)
     connections: set[asyncio.StreamWriter] = field(default_factory=set)
     pumps: set[asyncio.Task[None]] = field(default_factory=set)
     server: asyncio.Server | None = None
@@ -68,7 +70,9 @@ class Wire:
     ) -> None:
         with suppress(OSError):
             while data := await source.read(65536):
-                if not self.silent:
+                if near is not None and b"SUBSCRIBE" in data:
+                    self.subscribers.add(near)
+                if not self.silent and not (self.deaf and target in self.subscribers):
                     target.write(data)
                 if near is not None and self.cut_after is not None and self.cut_after in data:
                     self.cut_after = None

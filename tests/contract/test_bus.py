@@ -153,6 +153,17 @@ async def test_two_hosts_one_bus_gone_silent_is_found_out(world: World) -> None:
     await until(lambda: bus.is_up)
 
 
+async def test_a_subscription_that_hears_nothing_is_found_out(world: World) -> None:
+    """Publishing still works and is answered; only what is sent to ourselves does not come back."""
+    if world.wire is None:
+        pytest.skip("the bus in memory has no wire that could hang")
+    bus = await world.make()
+    world.wire.deaf = True
+    await until(lambda: not bus.is_up, 8.0)
+    world.wire.deaf = False
+    await until(lambda: bus.is_up)
+
+
 async def test_a_full_queue_is_a_loss_that_is_told(world: World) -> None:
     if world.wire is None:
         pytest.skip("the bus in memory has no queue")

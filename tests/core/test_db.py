@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
@@ -21,6 +21,7 @@ from core.db import (
     IntegrityViolation,
     NotDurable,
     PoolTimeout,
+    Record,
     Sql,
     StatementTimeout,
     Transaction,
@@ -111,6 +112,18 @@ async def test_lists_of_any_length(things: Database, count: int) -> None:
     assert found == [n for n in wanted if n % 2]
     assert await things.execute_in(DEL_LIST, wanted, 0) == count
     assert len(await rows(things)) == 1400 - count
+
+
+async def test_a_long_list_is_cut(things: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes: list[int] = []
+
+    async def count(text: str, args: Sequence[Any]) -> list[Record]:
+        sizes.append(len(args) - 1)
+        return []
+
+    monkeypatch.setattr(things, "_fetch", count)
+    await things.fetch_in(IN_LIST, list(range(2 * IN_MAX + 3)), 1)
+    assert sizes == [IN_MAX, IN_MAX, 4]
 
 
 @pytest.mark.parametrize("count", [0, 1, 3, 4, 500])

@@ -128,6 +128,7 @@ async def test_a_schedule_is_entered_once_and_kept_by_all_workers(
         assert sum(await asyncio.gather(*(worker.run_once() for worker in workers))) == 1
     manual_clock.advance(600_000)  # nobody was there: it runs once, not ten times
     assert sum(await asyncio.gather(*(worker.run_once() for worker in workers))) == 1
+    assert sum(await asyncio.gather(*(worker.run_once() for worker in workers))) == 0
     assert seen == [start + timedelta(minutes=n) for n in (1, 2, 3, 4)]
     assert (await clean_db.fetchrow(ROW))["runs"] == 4  # type: ignore[index]
 

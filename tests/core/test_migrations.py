@@ -139,11 +139,13 @@ def test_the_script_for_dm8_has_every_table_in_its_words() -> None:
 
 def test_the_script_is_what_the_vendors_dialect_says() -> None:
     """Types and clauses against dmSQLAlchemy's own compiler, where it is installed."""
-    vendor: Any = pytest.importorskip("dmSQLAlchemy.base", reason="dmSQLAlchemy is not installed (extra dm)")
+    vendor: Any = pytest.importorskip(
+        "dmSQLAlchemy.dmpython", reason="dmSQLAlchemy is not installed (extra dm)"
+    )
     make.import_schemas()
     for table in metadata.sorted_tables:
         ours = str(sa.schema.CreateTable(table).compile(dialect=dialects.DMDialect()))
-        theirs = str(sa.schema.CreateTable(table).compile(dialect=vendor.DMDialect()))
+        theirs = str(sa.schema.CreateTable(table).compile(dialect=vendor.DMDialect_dmPython()))
         assert ours.replace("TIMESTAMP WITH TIME ZONE", "DATETIME") == theirs
 
 
