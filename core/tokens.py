@@ -29,6 +29,7 @@ ISSUER: Final = "bankhub"
 AUDIENCE: Final = "bankhub"
 TOKEN_BYTES: Final = 4096  # longer ones are not looked at
 _REMEMBERED: Final = 20_000  # verified tokens whose signature need not be checked again
+_ROLE_SETS: Final[dict[frozenset[str], frozenset[str]]] = {}  # one set for everybody with the same roles
 
 
 class Revocations:
@@ -142,7 +143,7 @@ class AccessTokens:
             principal = Principal(
                 person_id=int(claims["sub"]),
                 enterprise_id=int(claims["ent"]),
-                roles=roles,
+                roles=_ROLE_SETS.setdefault(roles, roles),
                 session_id=int(claims["sid"]),
                 device=str(claims["did"]),
                 expires_at_ms=int(claims["exp"]) * 1000,

@@ -125,18 +125,10 @@ class Admission:
         entries = await self._node.store.entries(room.stream_id, after, 2 * RING_ENTRIES)
         if room.removals != removals:
             return
-        known = dict(room.ring)
-        for entry in entries:
-            if entry.seq <= room.head and entry.seq not in known:
-                known[entry.seq] = entry_frame(event_of(entry, room.name).packed)
-        room.ring.clear()
-        room.bytes = 0
-        for seq in range(room.head, after, -1):
-            frame = known.get(seq)
-            if frame is None:
-                break
-            room.ring.appendleft((seq, frame))
-            room.bytes += len(frame)
+        room.refill(
+            after,
+            {e.seq: entry_frame(event_of(e, room.name).packed) for e in entries if e.seq <= room.head},
+        )
 
     def _enter(
         self, conn: Connection, session: Session, frame: Hello, subscriptions: list[Subscription]
@@ -162,9 +154,9 @@ class Admission:
         node.entered(conn, session)
         rooms = [node.room_of(sub) for sub in subscriptions]
         conn.push(self._welcome(frame, session, node.rooms.get(session.inbox), inbox_read))
-        for room in rooms:
+        for room, sub in zip(rooms, subscriptions, strict=True):
             if frame.resume:
-                self._resume(conn, session, room, frame.resume)
+                self._resume(conn, session, room, frame.resume, head=max(room.head, sub.head))
             room.add(conn)
         for name in frame.resume or ():
             if session.stream_id(name) is None:
@@ -180,13 +172,16 @@ class Admission:
             int(node.limits.ping_s), node.limits.told(), {"base_ms": node.retry_base_ms, "cap_ms": node.retry_cap_ms},
         )  # fmt: skip
 
-    def _resume(self, conn: Connection, session: Session, room: Room, resume: dict[str, int]) -> None:
+    def _resume(
+        self, conn: Connection, session: Session, room: Room, resume: dict[str, int], *, head: int
+    ) -> None:
         """What the client missed of one stream: the entries if they are at hand, else a GAP that makes it SYNC."""
         seq = resume.get(room.name)
         if seq is None:
             return
         if seq > room.head:
-            conn.push((Op.GAP, 0, room.name, 0, room.head, "reset"))
+            if seq > head:
+                conn.push((Op.GAP, 0, room.name, 0, head, "reset"))
             return
         floor = session.floors.get(room.stream_id, 0)
         if 0 < seq < floor:

@@ -8,7 +8,7 @@ replica of its stream that advances by `seq` alone, and who belongs to it change
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 from msgspec import Struct
@@ -61,11 +61,16 @@ def event_of(entry: Entry, name: str) -> Event:
     return Event(entry.stream_id, entry.seq, packed, target, membership)
 
 
+NOBODY: Final[frozenset[Any]] = (
+    frozenset()
+)  # most rooms are inboxes: one connection, nothing kept, nothing early
+
+
 class Room:
-    """One stream on one node."""
+    """One stream on one node. What most rooms never need is made when it is needed."""
 
     __slots__ = (
-        "bytes", "conns", "early", "enterprise_id", "epoch", "filling", "head", "member_count", "members_version",
+        "conns", "early", "enterprise_id", "epoch", "filling", "head", "member_count", "members_version",
         "name", "out", "removals", "ring", "stream_id", "text_conns",
     )  # fmt: skip
 
@@ -77,10 +82,9 @@ class Room:
         self.head, self.epoch = head, epoch
         self.members_version, self.member_count = members_version, member_count
         self.conns: set[Connection] = set()
-        self.text_conns: set[Connection] = set()
-        self.ring: deque[tuple[int, bytes]] = deque()  # (seq, ENTRY frame), dense, ending at head
-        self.bytes = 0
-        self.early: dict[int, Event] = {}
+        self.text_conns: set[Connection] | frozenset[Connection] = NOBODY
+        self.ring: Ring | None = None
+        self.early: dict[int, Event] | None = None
         self.out: list[tuple[int, bytes, bytes]] = []  # (seq, frame, packed) of this tick
         self.filling = False
         self.removals = 0  # how often bodies were removed: what was read before may not be kept after
@@ -92,12 +96,18 @@ class Room:
 
     def add(self, conn: Connection) -> None:
         """Delivers from the next entry on to this connection."""
-        (self.text_conns if conn.text else self.conns).add(conn)
+        if not conn.text:
+            self.conns.add(conn)
+        elif isinstance(self.text_conns, set):
+            self.text_conns.add(conn)
+        else:
+            self.text_conns = {conn}
 
     def remove(self, conn: Connection) -> None:
         """Delivers no more."""
         self.conns.discard(conn)
-        self.text_conns.discard(conn)
+        if isinstance(self.text_conns, set):
+            self.text_conns.discard(conn)
 
     def everyone(self) -> list[Connection]:
         """All local connections."""
@@ -108,6 +118,8 @@ class Room:
         if event.seq <= self.head:
             return []
         if event.seq > self.head + 1:
+            if self.early is None:
+                self.early = {}
             if len(self.early) < EARLY_MAX:
                 self.early[event.seq] = event
             return []
@@ -128,24 +140,53 @@ class Room:
         """Remembers a delivered entry's frame for those who come back soon."""
         if event.target:
             self.forget()
-        self.ring.append((event.seq, frame))
-        self.bytes += len(frame)
-        while len(self.ring) > RING_ENTRIES or self.bytes > RING_BYTES:
-            self.bytes -= len(self.ring.popleft()[1])
+        if self.ring is None:
+            self.ring = Ring()
+        self.ring.push(event.seq, frame)
 
     def forget(self) -> None:
         """Drops what was kept: a body in it was removed, and perhaps edits of it; who needs it reads it again."""
         self.removals += 1
-        self.ring.clear()
-        self.bytes = 0
+        self.ring = None
 
     def since(self, seq: int) -> list[bytes] | None:
-        """Frames after `seq` up to the head, None when the ring does not reach back so far."""
+        """Frames after `seq` up to the head, None when what is kept does not reach back so far."""
         if seq >= self.head:
             return []
-        if not self.ring or self.ring[0][0] > seq + 1 or self.ring[-1][0] != self.head:
+        return None if self.ring is None else self.ring.between(seq, self.head)
+
+    def refill(self, after: int, frames: dict[int, bytes]) -> None:
+        """Keeps these frames too, as far as they continue what is there back to `after`."""
+        known = frames if self.ring is None else frames | dict(self.ring.frames)
+        first = self.head
+        while first > after and first in known:
+            first -= 1
+        self.ring = Ring()
+        for seq in range(first + 1, self.head + 1):
+            self.ring.push(seq, known[seq])
+
+
+class Ring:
+    """The newest frames of a room, dense, bounded in number and bytes."""
+
+    __slots__ = ("frames", "size_bytes")
+
+    def __init__(self) -> None:
+        self.frames: deque[tuple[int, bytes]] = deque()
+        self.size_bytes = 0
+
+    def push(self, seq: int, frame: bytes) -> None:
+        """Adds the frame of the next seq and lets the oldest go."""
+        self.frames.append((seq, frame))
+        self.size_bytes += len(frame)
+        while len(self.frames) > RING_ENTRIES or self.size_bytes > RING_BYTES:
+            self.size_bytes -= len(self.frames.popleft()[1])
+
+    def between(self, after: int, head: int) -> list[bytes] | None:
+        """Frames behind `after` up to `head`; None if one of them is not here."""
+        if not self.frames or self.frames[0][0] > after + 1 or self.frames[-1][0] != head:
             return None
-        return [frame for at, frame in self.ring if at > seq]
+        return [frame for seq, frame in self.frames if seq > after]
 
 
 def entry_frame(packed: bytes) -> bytes:

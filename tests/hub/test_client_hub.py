@@ -228,7 +228,6 @@ async def test_the_token_is_renewed_in_place(world: World, us: tuple[int, int]) 
         assert client.connections == 1
 
 
-@pytest.mark.xfail(strict=True, reason="the room's own head is compared, which may lag behind the database")
 async def test_a_node_that_lags_behind_does_not_say_reset(world: World, us: tuple[int, int]) -> None:
     """Somebody comes over from another node with more than this node has heard of yet."""
 
