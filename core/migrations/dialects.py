@@ -1,7 +1,8 @@
 """DM8's DDL, for scripts: the program talks to DM8 through its driver, so only DDL is ever rendered by SQLAlchemy.
 
-Checked against the vendor's own dialect (dmSQLAlchemy 2.0.17 gives the same text, except that its DateTime has no zone)
-and against the manual's grammar of CREATE and ALTER TABLE. It never ran on a DM8.
+Compared once with the vendor's own dialect (dmSQLAlchemy 2.0.17 gave the same text for all tables of the first
+revision, except that its DateTime has no zone) and with the manual's grammar of CREATE and ALTER TABLE. It never ran
+on a DM8.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from alembic.operations import Operations
 
 from core.db import ConnectionLost, DatabaseError, migrate, upgrade
 from core.db.metadata import metadata
-from core.migrations import dialects, make
+from core.migrations import make
 
 
 def test_schemas_and_chain_agree(database: str) -> None:
@@ -135,18 +135,6 @@ def test_the_script_for_dm8_has_every_table_in_its_words() -> None:
         assert columns.endswith(" CHAR")
     moments = sum(isinstance(c.type, sa.DateTime) for t in metadata.tables.values() for c in t.columns)
     assert script.count("TIMESTAMP WITH TIME ZONE") == moments
-
-
-def test_the_script_is_what_the_vendors_dialect_says() -> None:
-    """Types and clauses against dmSQLAlchemy's own compiler, where it is installed."""
-    vendor: Any = pytest.importorskip(
-        "dmSQLAlchemy.dmpython", reason="dmSQLAlchemy is not installed (extra dm)"
-    )
-    make.import_schemas()
-    for table in metadata.sorted_tables:
-        ours = str(sa.schema.CreateTable(table).compile(dialect=dialects.DMDialect()))
-        theirs = str(sa.schema.CreateTable(table).compile(dialect=vendor.DMDialect_dmPython()))
-        assert ours.replace("TIMESTAMP WITH TIME ZONE", "DATETIME") == theirs
 
 
 @pytest.mark.parametrize(
