@@ -407,6 +407,31 @@ async def test_a_database_that_may_lose_writes_is_refused(empty_database: str) -
     await (await connect(empty_database, min_size=1, max_size=1)).close()
 
 
+async def test_a_commit_is_on_disk_before_it_is_answered(empty_database: str) -> None:
+    """One sync of the write-ahead log for each transaction, however many statements it has; none for reads."""
+    fsyncs = raw(
+        "SELECT SUM(fsyncs)::bigint FROM pg_stat_io WHERE object = 'wal' AND backend_type = 'client backend'"
+    )
+    db = await connect(empty_database, min_size=1, max_size=1)
+    await db.execute(raw("CREATE TABLE t_synced (id BIGINT)"))
+
+    async def counted() -> int:
+        await db.fetchval(raw("SELECT pg_stat_force_next_flush()"))
+        return int(await db.fetchval(fsyncs))
+
+    before = await counted()
+    for _ in range(10):
+        async with db.transaction() as tx:
+            await tx.insert_many("t_synced", ("id",), [(n,) for n in range(100)])
+            await tx.execute(raw("DELETE FROM t_synced WHERE id = 5"))
+    after = await counted()
+    assert 10 <= after - before <= 12
+    for _ in range(10):
+        await db.fetch(raw("SELECT id FROM t_synced"))
+    assert await counted() - after <= 1
+    await db.close()
+
+
 @pytest.mark.parametrize("setting", ["fsync", "full_page_writes"])
 async def test_the_guard_reads_every_setting(
     empty_database: str, monkeypatch: pytest.MonkeyPatch, setting: str

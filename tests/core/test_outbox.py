@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
+import sys
 from collections.abc import Awaitable, Callable, Iterator
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 
@@ -20,6 +24,7 @@ from core.telemetry import Trace
 
 from .conftest import raw
 
+ROOT = Path(__file__).resolve().parents[2]
 TRACE = Trace("1" * 32, "2" * 16)
 EFFECT = sql("INSERT INTO core_sequences (name, business_date, last_number) VALUES ($1, CURRENT_DATE, $2)")
 EFFECTS = raw("SELECT name, last_number FROM core_sequences ORDER BY name")
@@ -163,6 +168,28 @@ async def test_a_crash_between_effect_and_bookkeeping_repeats_nothing(
     assert await relay(clean_db, manual_clock).run_once() == 1
     assert await effects(clean_db) == {"c/hello": 1}
     assert [tuple(row) for row in await clean_db.fetch(STATES)] == [("c", outbox.DONE, 2, None)]
+
+
+async def test_kill_9_in_the_middle_of_deliveries_repeats_and_loses_nothing(
+    clean_db: Database, database: str
+) -> None:
+    """Process after process is killed where an effect is committed and not yet noted, until one is left alone."""
+    clock = SystemClock()
+    await outbox.register(clean_db, clock, {"c": Said.event_name})
+    await Mouth(clean_db, clock).say(*(f"{n}" for n in range(30)))
+    codes = []
+    for seed in range(40):
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "tests.core.relay_process", database, str(seed), cwd=ROOT,
+            env={**os.environ, "BANKHUB_FAILPOINTS": "outbox.mid_delivery=kill@9"},
+        )  # fmt: skip
+        codes.append(await process.wait())
+        if codes[-1] == 0:
+            break
+    assert codes.count(-signal.SIGKILL) >= 2
+    assert codes[-1] == 0
+    assert len(await effects(clean_db)) == 30
+    assert {row["state"] for row in await clean_db.fetch(STATES)} == {outbox.DONE}
 
 
 async def test_two_relays_on_one_delivery_have_one_effect(
