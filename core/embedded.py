@@ -30,13 +30,8 @@ __all__ = ["ALL", "S3", "EmbeddedEngines", "EngineFailed"]
 log = structlog.get_logger(__name__)
 
 ALL: Final = frozenset({"postgres", "valkey", "s3"})
-_RESTART_S = (
-    0.0,
-    0.5,
-    1.0,
-    2.0,
-    5.0,
-)  # before the first, second, … start again of an engine that keeps dying
+# before the first, second, … start again of an engine that keeps dying
+_RESTART_S = (0.0, 0.5, 1.0, 2.0, 5.0)
 _PORT_RACES = 3
 _STEADY_S = 60.0  # an engine that ran so long starts counting anew
 
