@@ -20,13 +20,8 @@ log = structlog.get_logger(__name__)
 
 FRONT_DOOR = Path(__file__).resolve().parent.parent / "bankhub.py"
 READY_FD = "BANKHUB_READY_FD"
-_RESTART_S = (
-    0.0,
-    0.5,
-    1.0,
-    2.0,
-    5.0,
-)  # before the first, second, … start again of a worker that keeps ending
+# before the first, second, … start again of a worker that keeps ending
+_RESTART_S = (0.0, 0.5, 1.0, 2.0, 5.0)
 _STEADY_S = 60.0  # a worker that ran so long starts counting anew
 _READY_S = 60.0
 
