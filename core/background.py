@@ -8,8 +8,9 @@ from datetime import time, timedelta
 from typing import TYPE_CHECKING
 
 from core import idempotency, jobs, outbox
-from core.jobs import Daily, Every, Job, JobRun, Runner
+from core.jobs import Daily, Every, Job, JobRun
 from core.relay import relay_of
+from core.runner import Runner
 
 if TYPE_CHECKING:
     from core.runtime import Runtime

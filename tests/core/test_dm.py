@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 
 from core.db import ConnectionLost, Contention, DatabaseError, StatementTimeout, UniqueViolation, connect
-from core.db.dm import LOGIN_TIMEOUT_MS, bound, code_of, connect_dm, options_of, rendered, translate
+from core.db.dm import LOGIN_TIMEOUT_MS, connect_dm, options_of
+from core.db.dm_connection import bound, code_of, rendered, translate
 from core.errors import Invalid
 
 from . import fake_dm

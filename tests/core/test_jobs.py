@@ -13,8 +13,9 @@ from core import failpoints, jobs
 from core.clock import ManualClock, SystemClock
 from core.db import Database, Transaction, sql
 from core.ids import Ids
-from core.jobs import LEASE_S, Daily, Every, Job, JobRun, LeaseLost, Runner, later
+from core.jobs import Daily, Every, Job, JobRun, LeaseLost, later
 from core.rng import SeededRng
+from core.runner import LEASE_S, Runner
 
 from .conftest import raw
 
@@ -342,7 +343,7 @@ async def test_a_clock_that_was_ahead_is_forgiven(clean_db: Database, manual_clo
 async def test_a_stopped_worker_gives_its_job_back(
     clean_db: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(jobs, "DRAIN_S", 0.05)
+    monkeypatch.setattr("core.runner.DRAIN_S", 0.05)
     clock, started = SystemClock(), asyncio.Event()
 
     async def handler(run: JobRun) -> None:

@@ -224,14 +224,14 @@ async def test_many_events_many_relays_each_once(clean_db: Database) -> None:
         await one.start()
     mouth = Mouth(clean_db, clock)
     try:
-        await asyncio.gather(*(mouth.say(*(f"{n}.{m}" for m in range(20))) for n in range(10)))
+        await asyncio.gather(*(mouth.say(*(f"{n}.{m}" for m in range(15))) for n in range(6)))
         async with asyncio.timeout(30):
-            while await clean_db.fetchval(raw("SELECT count(*) FROM core_deliveries WHERE state = 1")) < 400:
+            while await clean_db.fetchval(raw("SELECT count(*) FROM core_deliveries WHERE state = 1")) < 180:
                 await asyncio.sleep(0.02)
     finally:
         for one in relays:
             await one.stop()
-    assert len(await effects(clean_db)) == 400
+    assert len(await effects(clean_db)) == 180
 
 
 async def test_events_of_a_key_keep_their_order_under_failures(clean_db: Database) -> None:
