@@ -34,7 +34,7 @@ log = structlog.get_logger(__name__)
 
 CHANNEL: Final = "core.outbox"
 POLL_S: Final = 1.0  # for what nobody woke us for
-PARALLEL: Final = 16  # handlers at once; each holds a database connection
+PARALLEL: Final = 8  # handlers at once; each holds a database connection, of 20 that requests need too
 GIVE_OUT: Final = 200  # events of one round
 LEASE_S: Final = 60.0
 DEADLINE_S: Final = 45.0  # of a handler: it has ended before its lease does
