@@ -16,7 +16,7 @@ from tests.fault.stage import Member, Stage
 
 HEALED_S = 60.0  # P7: everybody is back and has everything so long after the last fault
 ANSWERED_S = 30.0
-BIG = 12_000  # bytes of some messages, so that a stalled client is felt
+BIG = 40_000  # bytes of some messages, so that a stalled client is felt
 
 
 @dataclass
