@@ -65,8 +65,8 @@ class Node:
         self.loop = asyncio.get_running_loop()
         self.draining = False
         self.rooms: dict[int, Room] = {}
-        self.slow: set[Connection] = set()
-        self._conns: set[Connection] = set()
+        self.slow: dict[Connection, None] = {}
+        self._conns: dict[Connection, None] = {}
         self._empty = asyncio.Event()
         self._empty.set()
         self._persons: dict[tuple[int, int], Person] = {}
@@ -156,7 +156,7 @@ class Node:
         """A socket was accepted; False when there is no place."""
         if len(self._conns) >= self.connections_max:
             return False
-        self._conns.add(conn)
+        self._conns[conn] = None
         self._empty.clear()
         self._wheel.add(conn, self.limits.hello_s)
         return True
@@ -170,13 +170,13 @@ class Node:
         """The socket is gone."""
         self.forget(conn)
         self._wheel.remove(conn)
-        self._conns.discard(conn)
+        self._conns.pop(conn, None)
         if not self._conns:
             self._empty.set()
 
     def forget(self, conn: Connection) -> None:
         """Takes a connection out of everything that delivers."""
-        self.slow.discard(conn)
+        self.slow.pop(conn, None)
         session, conn.session = conn.session, None
         if session is None:
             return

@@ -20,7 +20,7 @@ class Presence:
     def __init__(self, node: Node) -> None:
         self._node = node
         self._nodes: dict[Member, set[str]] = {}
-        self._watchers: dict[Member, set[Connection]] = {}
+        self._watchers: dict[Member, dict[Connection, None]] = {}
 
     def online(self, member: Member) -> bool:
         """Whether the member has a session on any node."""
@@ -59,7 +59,7 @@ class Presence:
         enterprise = session.principal.enterprise_id
         session.watching = frozenset(users)
         for user in session.watching:
-            self._watchers.setdefault((enterprise, user), set()).add(conn)
+            self._watchers.setdefault((enterprise, user), {})[conn] = None
         return [(user, (enterprise, user) in self._nodes) for user in users]
 
     def unwatch(self, conn: Connection, session: Session) -> None:
@@ -68,7 +68,7 @@ class Presence:
             member = (session.principal.enterprise_id, user)
             watchers = self._watchers.get(member)
             if watchers is not None:
-                watchers.discard(conn)
+                watchers.pop(conn, None)
                 if not watchers:
                     del self._watchers[member]
         session.watching = None

@@ -8,7 +8,7 @@ replica of its stream that advances by `seq` alone, and who belongs to it change
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 from msgspec import Struct
@@ -61,11 +61,6 @@ def event_of(entry: Entry, name: str) -> Event:
     return Event(entry.stream_id, entry.seq, packed, target, membership)
 
 
-NOBODY: Final[frozenset[Any]] = (
-    frozenset()
-)  # most rooms are inboxes: one connection, nothing kept, nothing early
-
-
 class Room:
     """One stream on one node. What most rooms never need is made when it is needed."""
 
@@ -81,8 +76,8 @@ class Room:
         self.stream_id, self.name, self.enterprise_id = stream_id, name, enterprise_id
         self.head, self.epoch = head, epoch
         self.members_version, self.member_count = members_version, member_count
-        self.conns: set[Connection] = set()
-        self.text_conns: set[Connection] | frozenset[Connection] = NOBODY
+        self.conns: dict[Connection, None] = {}  # a dict: its order is the order of joining, in every run
+        self.text_conns: dict[Connection, None] | None = None
         self.ring: Ring | None = None
         self.early: dict[int, Event] | None = None
         self.out: list[tuple[int, bytes, bytes]] = []  # (seq, frame, packed) of this tick
@@ -92,26 +87,26 @@ class Room:
     @property
     def size(self) -> int:
         """Local connections."""
-        return len(self.conns) + len(self.text_conns)
+        return len(self.conns) + len(self.text_conns or ())
 
     def add(self, conn: Connection) -> None:
         """Delivers from the next entry on to this connection."""
         if not conn.text:
-            self.conns.add(conn)
-        elif isinstance(self.text_conns, set):
-            self.text_conns.add(conn)
+            self.conns[conn] = None
+        elif self.text_conns is None:
+            self.text_conns = {conn: None}
         else:
-            self.text_conns = {conn}
+            self.text_conns[conn] = None
 
     def remove(self, conn: Connection) -> None:
         """Delivers no more."""
-        self.conns.discard(conn)
-        if isinstance(self.text_conns, set):
-            self.text_conns.discard(conn)
+        self.conns.pop(conn, None)
+        if self.text_conns is not None:
+            self.text_conns.pop(conn, None)
 
     def everyone(self) -> list[Connection]:
         """All local connections."""
-        return [*self.conns, *self.text_conns]
+        return [*self.conns, *(self.text_conns or ())]
 
     def accept(self, event: Event) -> list[Event]:
         """Takes an event from anywhere; returns those that are due now, in order."""

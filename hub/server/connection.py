@@ -148,11 +148,11 @@ class Connection(asyncio.Protocol):
         self.slow = True
         self.stalled_since_s = self.node.clock.monotonic_s()
         self.stalled_size = self.queued_bytes
-        self.node.slow.add(self)
+        self.node.slow[self] = None
 
     def resume_writing(self) -> None:
         self.slow = False
-        self.node.slow.discard(self)
+        self.node.slow.pop(self, None)
         gaps, self.gaps = self.gaps, None
         for stream, (first, last) in (gaps or {}).items():
             self.push((Op.GAP, 0, stream, first, last, "slow"))

@@ -26,18 +26,18 @@ class Wheel:
     __slots__ = ("_at", "_slots")
 
     def __init__(self) -> None:
-        self._slots: list[set[Watched]] = [set() for _ in range(SLOTS)]
+        self._slots: list[dict[Watched, None]] = [{} for _ in range(SLOTS)]
         self._at = 0
 
     def add(self, watched: Watched, delay_s: float) -> None:
         """Looks at `watched` in about `delay_s` seconds (1 to 63)."""
         slot = (self._at + min(max(int(delay_s + 0.999), 1), SLOTS - 1)) % SLOTS
         watched.wheel_slot = slot
-        self._slots[slot].add(watched)
+        self._slots[slot][watched] = None
 
     def remove(self, watched: Watched) -> None:
         """Forgets `watched`."""
-        self._slots[watched.wheel_slot].discard(watched)
+        self._slots[watched.wheel_slot].pop(watched, None)
 
     def move(self, watched: Watched, delay_s: float) -> None:
         """Looks at `watched` at another time than planned."""
@@ -47,7 +47,7 @@ class Wheel:
     def turn(self, now_s: float) -> None:
         """Moves on by one slot and checks everything in it."""
         self._at = (self._at + 1) % SLOTS
-        due, self._slots[self._at] = self._slots[self._at], set()
+        due, self._slots[self._at] = self._slots[self._at], {}
         for watched in due:
             delay_s = watched.check(now_s)
             if delay_s > 0:

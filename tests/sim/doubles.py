@@ -31,7 +31,9 @@ class Disk:
     def open_stream(self, stream_id: int, enterprise_id: int, kind: str, members: Iterable[int]) -> None:
         """A stream with subscribers, as `hub.api` would leave it."""
         people = list(members)
-        self.streams[stream_id] = StreamHead(stream_id, enterprise_id, kind, 1, 0, EMPTY_DIGEST, 1, len(people))
+        self.streams[stream_id] = StreamHead(
+            stream_id, enterprise_id, kind, 1, 0, EMPTY_DIGEST, 1, len(people)
+        )
         self.entries[stream_id] = []
         for person in people:
             self.members[stream_id, person] = {
@@ -105,7 +107,9 @@ class MemoryTx:
             log.append(entry)
             disk.keys[entry.sender_id, entry.key] = entry
         for stream_id, head, digest in self._heads:
-            disk.streams[stream_id] = msgspec.structs.replace(disk.streams[stream_id], head=head, digest=digest)
+            disk.streams[stream_id] = msgspec.structs.replace(
+                disk.streams[stream_id], head=head, digest=digest
+            )
         for stream_id, seq in self._erased:
             log = disk.entries[stream_id]
             log[seq - 1] = msgspec.structs.replace(log[seq - 1], body=None, options=None)
@@ -133,7 +137,10 @@ class MemoryStore:
             tx.commit()
         finally:
             tx.release()
-        await self._step()
+        self.committed()
+
+    def committed(self) -> None:
+        """The answer to COMMIT is on its way; a subclass may lose it."""
 
     async def heads(self, stream_ids: Sequence[int]) -> dict[int, int]:
         await self._step()
@@ -177,7 +184,9 @@ class MemoryStore:
                 m["read"], m["read_ms"] = mark.read, mark.read_ms
             m["sent"] = max(m["sent"], mark.sent)
 
-    async def marks_of(self, stream_id: int, enterprise_id: int) -> list[tuple[int, int, int | None, int, int | None]]:
+    async def marks_of(
+        self, stream_id: int, enterprise_id: int
+    ) -> list[tuple[int, int, int | None, int, int | None]]:
         await self._step()
         return [
             (p, m["delivered"], m["delivered_ms"] or None, m["read"], m["read_ms"] or None)

@@ -1,0 +1,71 @@
+"""The simulated loop, in one place: simloop (MIT, Python 3.12 and newer), which draws every choice from a seed.
+
+Everything else of the simulation asks here, so that another simulator could take its place.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from simloop import Host, SimLoop
+from simloop._net import _current_host
+from simloop._run import finish, run_once
+
+from core.rng import SeededRng
+
+EPOCH_MS = 1_767_225_600_000  # 2026-01-01 UTC: when every simulation begins
+
+
+class SimClock:
+    """`core.clock.Clock` on virtual time."""
+
+    def __init__(self, loop: SimLoop) -> None:
+        self._loop = loop
+
+    def now_ms(self) -> int:
+        return EPOCH_MS + int(self._loop.time() * 1000)
+
+    def monotonic_s(self) -> float:
+        return self._loop.time()
+
+
+class Simulation:
+    """One run's world: hosts, time and chance."""
+
+    def __init__(self, loop: SimLoop) -> None:
+        self.loop = loop
+        self.clock = SimClock(loop)
+        self.chance = random.Random(f"scenario-{loop.seed}")
+        self.rng = SeededRng(loop.seed)
+        loop.net.set_defaults(latency=(0.0005, 0.02))
+        loop.net.set_flow_control(enabled=True)
+
+    def host(self, name: str) -> Host:
+        """A machine."""
+        return self.loop.net.host(name)
+
+    def alive(self, name: str) -> bool:
+        """Whether a machine has not crashed."""
+        return bool(self.loop.net._alive.get(name, True))
+
+    def here(self) -> str:
+        """The machine whose code runs now."""
+        return _current_host.get()
+
+
+def run(
+    seed: int, scenario: Callable[[Simulation], Coroutine[Any, Any, Any]]
+) -> tuple[Any, Exception | None, str]:
+    """Runs a scenario; its result, the error that ended it, and the hash of everything that happened."""
+    loop = SimLoop(seed)
+    result: list[Any] = []
+
+    async def whole() -> None:
+        result.append(await scenario(Simulation(loop)))
+
+    error = run_once(loop, whole)
+    trace = loop.trace_hash()
+    finish(loop)
+    return (result[0] if result else None), error, trace

@@ -1,0 +1,79 @@
+"""Bugs that the simulation must find: each is put in by patching, and taken out again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Final
+from unittest.mock import patch
+
+from hub.node.rooms import Ring
+from hub.streams.store import Entry
+from hub.streams.writer import GroupCommit
+from tests.sim.doubles import MemoryTx
+
+Patches = list[Any]
+
+
+def ack_before_commit() -> Patches:
+    """Senders are answered once a batch is decided, before it is durable."""
+    real = GroupCommit._decide
+
+    async def decide(self: GroupCommit, tx: Any, batch: Any, *, look_up: bool) -> Any:
+        entries, outcomes = await real(self, tx, batch, look_up=look_up)
+        await self._on_batch([], outcomes)
+        return entries, []
+
+    return [patch.object(GroupCommit, "_decide", decide)]
+
+
+def missing_dedupe_key() -> Patches:
+    """The unique constraint is not there and nobody looks."""
+    real_commit = MemoryTx.commit
+
+    async def append(self: MemoryTx, entries: Sequence[Entry]) -> None:
+        await self._step()
+        self._appended += entries
+
+    def commit(self: MemoryTx) -> None:
+        for entry in self._appended:
+            self._disk.keys.pop((entry.sender_id, entry.key), None)
+        real_commit(self)
+
+    async def by_keys(self: MemoryTx, keys: Any) -> dict[Any, Any]:
+        return {}
+
+    return [
+        patch.object(MemoryTx, "append", append),
+        patch.object(MemoryTx, "commit", commit),
+        patch.object(MemoryTx, "by_keys", by_keys),
+    ]
+
+
+def resume_off_by_one() -> Patches:
+    """Who comes back misses the first entry."""
+    real = Ring.between
+
+    def between(self: Ring, after: int, head: int) -> list[bytes] | None:
+        frames = real(self, after, head)
+        return frames[1:] if frames else frames
+
+    return [patch.object(Ring, "between", between)]
+
+
+PLANTS: Final[dict[str, Callable[[], Patches]]] = {
+    plant.__name__: plant for plant in (ack_before_commit, missing_dedupe_key, resume_off_by_one)
+}
+
+
+@contextmanager
+def planted(name: str | None) -> Iterator[None]:
+    """With this bug in the product, or with none."""
+    patches = PLANTS[name]() if name else []
+    for each in patches:
+        each.start()
+    try:
+        yield
+    finally:
+        for each in patches:
+            each.stop()

@@ -1,0 +1,60 @@
+"""The real hub under a simulated network, clock, database and bus; see README.md beside this file."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.sim import environment
+
+SEEDS = 100  # about 15 s on two cores; CI and developers run the same ones, `tests.sim.run --start` any others
+
+
+@pytest.fixture(scope="session")
+def python() -> Path:
+    try:
+        return environment.prepared()
+    except environment.NoInterpreter as reason:
+        pytest.skip(f"simulation: {reason.__doc__}")
+
+
+def simulate(python: Path, *words: str, hash_seed: str = "0") -> dict[str, Any]:
+    """What `tests.sim.run` says."""
+    done = subprocess.run(
+        [python, "-m", "tests.sim.run", *words],
+        cwd=environment.ROOT, env=os.environ | {"PYTHONHASHSEED": hash_seed}, capture_output=True, text=True,
+        timeout=110, check=False,
+    )  # fmt: skip
+    assert done.stdout, done.stderr
+    result: dict[str, Any] = json.loads(done.stdout)
+    return result
+
+
+@pytest.mark.timeout(300)
+def test_no_promise_breaks_whatever_the_seed(python: Path) -> None:
+    result = simulate(python, "--seeds", str(SEEDS), "--jobs", "2", "--seconds", "90")
+    print(result)
+    assert result["failed"] == 0, result["first_failures"]
+    assert result["runs"] > 20
+    assert {"crash: failpoint", "crash: power", "commit unknown", "bus lost", "bus down"} <= set(result["faults"])
+
+
+@pytest.mark.timeout(300)
+def test_the_same_seed_is_the_same_run(python: Path) -> None:
+    first = simulate(python, "--seeds", "3", "--start", "7")
+    again = simulate(python, "--seeds", "3", "--start", "7")
+    other = simulate(python, "--seeds", "3", "--start", "8")
+    assert first["traces"] == again["traces"] != other["traces"]
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("plant", ["ack_before_commit", "missing_dedupe_key", "resume_off_by_one"])
+def test_a_planted_bug_is_found(python: Path, plant: str) -> None:
+    result = simulate(python, "--seeds", "2000", "--plant", plant, "--seconds", "90")
+    print(result)
+    assert result["failed"], f"{plant} was not found in {result['runs']} seeds"
