@@ -61,7 +61,7 @@ static void send_slot(Conn *c, Slot *slot) {
 }
 
 void session_send(Conn *c, uint64_t due_ns) {
-    for (int i = 0; i < SLOTS; i++) {
+    for (uint32_t i = 0; i < load.outstanding; i++) {
         Slot *slot = &c->slots[i];
         if (slot->id) continue;
         *slot = (Slot){.id = next_id(c), .key = ++c->next_key, .due_ns = due_ns};
@@ -70,7 +70,7 @@ void session_send(Conn *c, uint64_t due_ns) {
         send_slot(c, slot);
         return;
     }
-    load.n.overruns++; /* paced faster than the server answers */
+    load.n.overruns++; /* paced faster than the server answers: not sent at all */
 }
 
 void session_fill(Conn *c) {

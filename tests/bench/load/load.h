@@ -115,7 +115,7 @@ typedef struct {
     /* options */
     const char *mode, *run;
     int port, control_port, server_pid;
-    uint32_t connections, connecting, sources, window, batch, body_size, senders;
+    uint32_t connections, connecting, sources, window, outstanding, batch, body_size, senders;
     double rate, warm_s, measure_s, limit_s, drain_s;
     uint32_t ack_ms;
     bool raw, reconnect;

@@ -22,7 +22,7 @@
 
 Load load = {
     .mode = "idle", .run = "r", .connections = 100, .connecting = 256, .sources = 4, .batch = 1, .body_size = 100,
-    .warm_s = 1, .measure_s = 3, .limit_s = 60, .drain_s = 30, .retry_base_ms = 250, .retry_cap_ms = 20000, .control = -1,
+    .warm_s = 1, .measure_s = 3, .limit_s = 60, .drain_s = 30, .outstanding = SLOTS, .retry_base_ms = 250, .retry_cap_ms = 20000, .control = -1,
 };
 
 static uint64_t pace_due, paced, housekept;
@@ -369,7 +369,7 @@ static void options(int argc, char **argv, const char **tokens, const char **str
         {"window", 1, 0, 'w'},  {"rate", 1, 0, 'r'},    {"batch", 1, 0, 'k'},        {"body", 1, 0, 'b'},
         {"senders", 1, 0, 'S'}, {"warm-s", 1, 0, 'W'},  {"measure-s", 1, 0, 'M'},    {"limit-s", 1, 0, 'L'},
         {"ack-ms", 1, 0, 'a'},  {"server-pid", 1, 0, 'P'}, {"run", 1, 0, 'R'},       {"raw", 0, 0, 'x'},
-        {"drain-s", 1, 0, 'D'},
+        {"drain-s", 1, 0, 'D'}, {"outstanding", 1, 0, 'O'},
         {0, 0, 0, 0}};
     int at;
     while ((at = getopt_long(argc, argv, "", names, NULL)) != -1) switch (at) {
@@ -391,13 +391,14 @@ static void options(int argc, char **argv, const char **tokens, const char **str
         case 'L': load.limit_s = atof(optarg); break;
         case 'a': load.ack_ms = (uint32_t)atoi(optarg); break;
         case 'P': load.server_pid = atoi(optarg); break;
+        case 'O': load.outstanding = (uint32_t)atoi(optarg); break;
         case 'D': load.drain_s = atof(optarg); break;
         case 'R': load.run = optarg; break;
         case 'x': load.raw = true; break;
         default: exit(2);
         }
     if (!load.connections || !load.batch || !load.sources || load.body_size > 8000 || strlen(load.run) > 32 ||
-        load.senders > load.connections || load.window > SLOTS || load.connections % load.batch > load.connections)
+        load.senders > load.connections || load.window > SLOTS || load.outstanding > SLOTS || load.connections % load.batch > load.connections)
         fail("an option is out of range");
 }
 
