@@ -145,6 +145,8 @@ class Model:
         for person, (delivered, read) in of.items():
             before = conversation.marks.get(person, (0, 0))
             conversation.marks[person] = (max(before[0], delivered), max(before[1], read))
+            if person == self.me and read >= conversation.head:
+                conversation.unread = 0  # read on another device
             if person != self.me and mine and before[1] < mine <= read:
                 news.append((person, mine))
         return news

@@ -48,6 +48,11 @@ def test_messages_read_as_people_write_them() -> None:
     assert line(known, room, reply) == "[4] 11-15 06:13 我： 回复[3]「王芳：下午开会」 好的 (已发送)"
     assert known.marked("7", {FANG: (4, 4), YANG: (4, 2)}) == [(FANG, 4)]
     assert known.marked("7", {FANG: (4, 4)}) == []
+    room.unread = 3
+    assert known.marked("7", {ME: (3, 3)}) == []
+    assert room.unread == 3
+    assert known.marked("7", {ME: (4, 4)}) == []
+    assert room.unread == 0
     assert (line(known, room, reply) or "").endswith("(1 人已读)")
     known.take(said(5, FANG, {"seq": 3, "value": None}, "recall"))
     assert line(known, room, first) == "[3] 11-15 06:13 —— 王芳 撤回了一条消息"

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import msgpack
 import pytest
 
 from hub.client import Client, Closed, Entry, FileCursors, HubError, Item, Notice, Presence, Signal, Token
@@ -22,6 +23,16 @@ _persons = itertools.count(1000)
 def us() -> tuple[int, int]:
     """Two people whom no other test knows."""
     return next(_persons), next(_persons)
+
+
+class Deaf:
+    """A bus on which nothing arrives."""
+
+    is_up = True
+
+    def publish(self, channel: str, payload: bytes) -> None: ...
+    async def subscribe(self, channel: str, receive: object) -> None: ...
+    def on_state(self, changed: object) -> None: ...
 
 
 class Listener:
@@ -231,15 +242,6 @@ async def test_the_token_is_renewed_in_place(world: World, us: tuple[int, int]) 
 async def test_a_node_that_lags_behind_does_not_say_reset(world: World, us: tuple[int, int]) -> None:
     """Somebody comes over from another node with more than this node has heard of yet."""
 
-    class Deaf:
-        """A bus on which nothing arrives."""
-
-        is_up = True
-
-        def publish(self, channel: str, payload: bytes) -> None: ...
-        async def subscribe(self, channel: str, receive: object) -> None: ...
-        def on_state(self, changed: object) -> None: ...
-
     await world.node("a")
     deaf = await world.node("b", bus=Deaf())
     room = await world.conversation(*us)
@@ -252,3 +254,23 @@ async def test_a_node_that_lags_behind_does_not_say_reset(world: World, us: tupl
     moved = await world.client("b", us[0], device="moved", resume={room: sent[4]})
     await moved.ask(19, 0)
     assert [f[5] for f in moved.frames if f[0] == 12] == []
+
+
+@pytest.mark.xfail(
+    strict=True, reason="while a session's streams are loaded, a second new stream is not found"
+)
+async def test_two_new_conversations_are_found_in_one_message(world: World, us: tuple[int, int]) -> None:
+    """Somebody was added to two conversations and speaks in both before this node has heard of either."""
+    node = await world.node("b", bus=Deaf())
+    one = await world.client("b", us[0])
+
+    async def nothing(time_ms: int) -> list[object]:
+        return []
+
+    node.store.changed_since = nothing  # type: ignore[assignment]
+    rooms = [await world.conversation(*us), await world.conversation(*us)]
+    await one.ws.send(
+        msgpack.packb([[5, n, room, f"{room}-k", "text", "hello"] for n, room in enumerate(rooms, 70)])
+    )
+    answers = [await one.when(lambda f, n=n: f[1] == n) for n in (70, 71)]  # type: ignore[misc]
+    assert [answer[0] for answer in answers] == [6, 6]
