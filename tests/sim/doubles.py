@@ -16,6 +16,7 @@ import msgspec
 from core.db import UniqueViolation
 from hub.streams.rules import EMPTY_DIGEST
 from hub.streams.store import Entry, Mark, StreamHead, Subscription
+from hub.wire.codec import unpack
 
 
 @dataclass
@@ -93,6 +94,13 @@ class MemoryTx:
     async def erase(self, targets: Sequence[tuple[int, int]]) -> None:
         await self._step()
         self._erased += targets
+        for stream_id, seq in targets:
+            written = [
+                *self._disk.entries[stream_id],
+                *(e for e in self._appended if e.stream_id == stream_id),
+            ]
+            edits = [e for e in written if e.seq > seq and e.kind == "edit" and e.body is not None]
+            self._erased += [(stream_id, e.seq) for e in edits if unpack(e.body or b"")["seq"] == seq]
 
     def commit(self) -> None:
         """Makes everything visible at once. Raises `UniqueViolation` as the database would."""

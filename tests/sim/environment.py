@@ -1,4 +1,4 @@
-"""The simulation's own interpreter: Python 3.12 or newer with the product's lock and simloop, made once under `var/`."""
+"""The simulation's own interpreter: Python 3.12 or newer with the product's lock and simloop, under `var/`."""
 
 from __future__ import annotations
 
@@ -20,9 +20,11 @@ class NoInterpreter(Exception):
 
 def interpreter() -> Path:
     """A Python that really runs and is new enough: on PATH, or of pyenv, whose shims often do not run."""
-    roots = [Path(os.environ.get("PYENV_ROOT", "")), Path.home() / ".pyenv", Path("/root/.pyenv")]
+    roots = [Path(os.environ.get("PYENV_ROOT", "")), Path.home() / ".pyenv"]
     candidates = [Path(found) for name in NEWER if (found := shutil.which(name))]
-    candidates += [path for root in roots for name in NEWER for path in sorted(root.glob(f"versions/*/bin/{name}"))]
+    candidates += [
+        path for root in roots for name in NEWER for path in sorted(root.glob(f"versions/*/bin/{name}"))
+    ]
     for path in [Path(sys.executable), *candidates]:
         asked = [path, "-c", "import sys; sys.exit(sys.version_info < (3, 12))"]
         try:
@@ -36,7 +38,9 @@ def interpreter() -> Path:
 def prepared() -> Path:
     """The interpreter of an environment with everything in it. Raises `NoInterpreter`."""
     base = interpreter()
-    wanted = hashlib.sha256(b"".join(lock.read_bytes() for lock in LOCKS) + str(base).encode()).hexdigest()[:16]
+    wanted = hashlib.sha256(b"".join(lock.read_bytes() for lock in LOCKS) + str(base).encode()).hexdigest()[
+        :16
+    ]
     place = ROOT / "var" / f"simulation-{wanted}"
     python = place / "bin/python"
     if (place / "complete").exists():

@@ -12,7 +12,9 @@ import pytest
 
 from tests.sim import environment
 
-SEEDS = 100  # about 15 s on two cores; CI and developers run the same ones, `tests.sim.run --start` any others
+SEEDS = (
+    100  # about 15 s on two cores; CI and developers run the same ones, `tests.sim.run --start` any others
+)
 
 
 @pytest.fixture(scope="session")
@@ -41,7 +43,9 @@ def test_no_promise_breaks_whatever_the_seed(python: Path) -> None:
     print(result)
     assert result["failed"] == 0, result["first_failures"]
     assert result["runs"] > 20
-    assert {"crash: failpoint", "crash: power", "commit unknown", "bus lost", "bus down"} <= set(result["faults"])
+    assert {"crash: failpoint", "crash: power", "commit unknown", "bus lost", "bus down"} <= set(
+        result["faults"]
+    )
 
 
 @pytest.mark.timeout(300)
