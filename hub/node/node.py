@@ -29,7 +29,7 @@ from hub.node.rooms import Event, Room, entry_frame, event_of
 from hub.node.session import INBOX, Person, Session
 from hub.server.connection import Connection
 from hub.server.wheel import Wheel
-from hub.streams.store import Entry, StreamStore, Subscription
+from hub.streams.store import Entry, Store, Subscription
 from hub.streams.writer import GroupCommit, Outcome, Sent, Submission
 from hub.wire.close import Bye
 from hub.wire.frames import Call, Op
@@ -52,7 +52,7 @@ class Node:
     retry_cap_ms = 20_000
 
     def __init__(
-        self, *, name: str, store: StreamStore, bus: Bus, clock: Clock, rng: Rng, ids: Ids, gate: Gate,
+        self, *, name: str, store: Store, bus: Bus, clock: Clock, rng: Rng, ids: Ids, gate: Gate,
         policy: StreamPolicy, inboxes: Inboxes, call: CallAction, limits: Limits, origins: Sequence[str] | None = None,
         connections_max: int = 19_000,
     ) -> None:  # fmt: skip

@@ -21,7 +21,7 @@ from core.errors import BankhubError, Conflict, Forbidden, Internal, NotFound, U
 from core.failpoints import failpoint
 from core.ids import Ids
 from hub.streams.rules import chain_digest
-from hub.streams.store import CommitTx, Entry, StreamHead, StreamStore
+from hub.streams.store import CommitTx, Entry, Store, StreamHead
 
 log = structlog.get_logger(__name__)
 
@@ -79,7 +79,7 @@ class GroupCommit:
     """
 
     def __init__(
-        self, store: StreamStore, clock: Clock, ids: Ids, *, amend_policy: AmendPolicy,
+        self, store: Store, clock: Clock, ids: Ids, *, amend_policy: AmendPolicy,
         on_batch: Callable[[list[Entry], list[Outcome]], Any],
         on_unsure: Callable[[], None] = lambda: None, tick_s: float = 0.008,
     ) -> None:  # fmt: skip

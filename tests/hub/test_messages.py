@@ -140,13 +140,14 @@ async def test_another_enterprises_stream_does_not_exist(world: World, op: str) 
     await world.node("a")
     theirs = await world.conversation(1, 2, enterprise=7)
     mine = await world.client("a", 1)  # the same person, in enterprise 1
-    answer = {
-        "send": lambda: mine.say(theirs, "hello"),
-        "sync": lambda: mine.ask(3, theirs, 0, 10),
-        "amend": lambda: mine.ask(10, theirs, 1, f"{theirs}-k", "recall"),
-        "signal": lambda: mine.ask(17, theirs, "typing", True),
-    }[op]
-    assert (await answer())[2] == "not_found"
+    frames: dict[str, list[object]] = {
+        "send": [5, theirs, f"{theirs}-s", "text", "hello"],
+        "sync": [3, theirs, 0, 10],
+        "amend": [10, theirs, 1, f"{theirs}-k", "recall"],
+        "signal": [17, theirs, "typing", True],
+    }
+    answer = await mine.ask(*frames[op])  # type: ignore[arg-type]
+    assert answer[2] == "not_found"
     listed = await mine.ask(3, "streams", 0, 200)
     assert theirs not in [entry["stream"] for entry in listed[5]]
     at_home = await world.client("a", 1, device="other", enterprise=7)

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Coroutine
+from datetime import datetime
 from typing import Any
 
 from simloop import Host, SimLoop
 from simloop._net import _current_host
 from simloop._run import finish, run_once
 
+from core.clock import from_ms
 from core.rng import SeededRng
 
 EPOCH_MS = 1_767_225_600_000  # 2026-01-01 UTC: when every simulation begins
@@ -27,8 +29,11 @@ class SimClock:
     def now_ms(self) -> int:
         return EPOCH_MS + int(self._loop.time() * 1000)
 
+    def now(self) -> datetime:
+        return from_ms(self.now_ms())
+
     def monotonic_s(self) -> float:
-        return self._loop.time()
+        return float(self._loop.time())
 
 
 class Simulation:
@@ -52,7 +57,7 @@ class Simulation:
 
     def here(self) -> str:
         """The machine whose code runs now."""
-        return _current_host.get()
+        return str(_current_host.get())
 
 
 def run(

@@ -1,6 +1,7 @@
 """A client for the simulation: speaks the wire by docs/protocol.md over a bare `asyncio.Protocol`.
 
-It keeps its history, follows the protocol's advice (retry by key, resume, SYNC after a GAP) and notes what the server may never do: leave
+It keeps its history, follows the protocol's advice (retry by key, resume, SYNC after a GAP) and notes what
+the server may never do: leave
 a silent hole on a connection, or say another thing for an entry than before.
 """
 

@@ -28,7 +28,12 @@ def interpreter() -> Path:
     for path in [Path(sys.executable), *candidates]:
         asked = [path, "-c", "import sys; sys.exit(sys.version_info < (3, 12))"]
         try:
-            if subprocess.run(asked, capture_output=True, timeout=20, check=False).returncode == 0:
+            if (
+                subprocess.run(
+                    [str(word) for word in asked], capture_output=True, timeout=20, check=False
+                ).returncode
+                == 0
+            ):
                 return path
         except OSError:
             continue
@@ -53,6 +58,6 @@ def prepared() -> Path:
         [uv, "venv", "--quiet", "--python", base, place],
         [uv, "pip", "install", "--quiet", "--require-hashes", "-r", LOCKS[0], "-r", LOCKS[1]],
     ):
-        subprocess.run(words, check=True, env=environment, timeout=300)
+        subprocess.run([str(word) for word in words], check=True, env=environment, timeout=300)
     (place / "complete").touch()
     return python

@@ -152,7 +152,7 @@ async def _no_call(principal: Principal, frame: Any) -> Any:
 async def scenario(sim: Simulation) -> dict[str, Any]:
     """Storm, healing, judgement. Raises `Violation`; returns figures of the run."""
     world = World(sim)
-    world.network.fate = world.fate  # type: ignore[method-assign]
+    world.network.fate = world.fate
     for stream, members in STREAMS.items():
         world.disk.open_stream(int(stream), 1, "conversation", members)
     failpoints.disarm()
