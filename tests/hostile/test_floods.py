@@ -97,7 +97,7 @@ async def test_whoever_never_reads_is_let_go_and_costs_little(
         out.transport.pause_reading()  # type: ignore[attr-defined]
         deaf.append(raw)
     before = rss_bytes()
-    for n in range(200):
+    for n in range(100):
         assert (await writer.say(room, "x" * 50_000, key=f"{room}-{n}"))[0] == 6
         assert all(conn.queued_bytes <= hard + (128 << 10) for conn in node._conns)
     assert rss_bytes() - before < len(deaf) * hard + (48 << 20)
@@ -106,7 +106,7 @@ async def test_whoever_never_reads_is_let_go_and_costs_little(
             await asyncio.sleep(0.1)
     for raw in deaf:
         raw.abort()
-    assert len(writer.seqs(room)) >= 200
+    assert len(writer.seqs(room)) >= 100
     await unharmed()
 
 
@@ -123,7 +123,7 @@ async def test_whoever_reads_slowly_gets_a_gap_and_then_everything(
     raw.write(packed([1, 1, f"{slow_one}:1", "slow", None, None]))
     await raw.until(2)
     out.transport.pause_reading()  # type: ignore[attr-defined]
-    for n in range(200):
+    for n in range(120):
         await writer.say(room, "x" * 40_000, key=f"{room}-{n}")
     out.transport.resume_reading()  # type: ignore[attr-defined]
     gap = await raw.until(12)
@@ -134,7 +134,7 @@ async def test_whoever_reads_slowly_gets_a_gap_and_then_everything(
         range(pushed[0], gap[3])
     )  # in order up to the gap, and the gap begins where they end
     after = gap[3] - 1
-    while after < 201:
+    while after < 121:
         raw.write(packed([3, 50, room, after, 200]))
         page = await raw.until(4, 50)
         seqs = [entry[1] for entry in page[5]]

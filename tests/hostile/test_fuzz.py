@@ -155,7 +155,7 @@ values = st.recursive(
 framelike = st.tuples(st.integers(-1, 30), st.integers(-1, 2**33), values, values, values, values).map(list)
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(st.lists(framelike | values, max_size=5))
 def test_both_codecs_agree_on_what_is_a_message(message: list[Any]) -> None:
     """What `msgpack` packs is a message to the hub exactly if docs/protocol.md says so."""
@@ -180,7 +180,7 @@ def test_both_codecs_agree_on_what_is_a_message(message: list[Any]) -> None:
             assert read.code == "unknown_op"
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(
     hub_messages,
     st.lists(st.tuples(st.integers(0, 200), st.integers(0, 255)), max_size=4),

@@ -137,11 +137,11 @@ async def test_a_client_that_was_away_misses_nothing_and_sees_nothing_twice(
     room = await world.conversation(*us)
     async with listening(world, "a", us[0]) as one, listening(world, "a", us[1]) as two:
         for round_ in range(6):
-            for n in range(30 * round_):
+            for n in range(10 * round_):
                 await one.client.send(room, f"{round_}-{n}")
             await two.client.drop()
             await two.client.online()
-        last = 1 + 30 * 15
+        last = 1 + 10 * 15
         await two.until_seq(room, last)
         assert two.seqs(room) == list(range(1, last + 1))
         assert two.client.connections > 1
