@@ -162,22 +162,26 @@ class Handlers:
     def _unknown_stream(self, conn: Connection, session: Session, frame: ClientFrame, name: str) -> None:
         """Perhaps the person was added a moment ago on another node: look once, then say that there is none."""
         node = self._node
-        if session.loading or not (name.isascii() and name.isdigit() and len(name) < 20):
+        if not (name.isascii() and name.isdigit() and len(name) < 20):
             raise NotFound("no such conversation", detail={"stream": name})
-        session.loading = True
+        if session.calls >= node.limits.calls_in_flight:
+            raise node.too_many(200)
+        session.calls += 1
 
         async def look() -> None:
             try:
                 await node.recovery.load_person(session)
-                if conn.state is not State.READY:
-                    return
-                if session.stream_id(name) is None:
-                    raise NotFound("no such conversation", detail={"stream": name})
-                self._of[type(frame)](conn, session, frame)
+                if conn.state is State.READY:
+                    if session.stream_id(name) is None:
+                        raise NotFound("no such conversation", detail={"stream": name})
+                    self._of[type(frame)](conn, session, frame)
             except BankhubError as error:
                 error_to(conn, frame.id, error)
+            except Exception as error:
+                log.warning("hub.look_up_failed", error=type(error).__name__)
+                error_to(conn, frame.id, Unavailable("conversations cannot be looked up now", retry_ms=500))
             finally:
-                session.loading = False
+                session.calls -= 1
 
         node.spawn(look(), "hub.look_up")
 

@@ -63,6 +63,7 @@ class Pages:
             entries.append(
                 {
                     "stream": INBOX if sub.kind == INBOX else str(sub.stream_id),
+                    "id": str(sub.stream_id),
                     "kind": sub.kind,
                     "epoch": sub.epoch,
                     "head": sub.head,

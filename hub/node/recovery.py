@@ -143,7 +143,10 @@ class Recovery:
             node.spawn(self.poll(known), "hub.poll")
 
     async def load_person(self, session: Session) -> None:
-        """Brings a session's streams up to date with the database."""
+        """Brings a session's streams up to date with the database, as it is after this call began."""
+        running = self._loading.get(id(session))
+        if running is not None:  # it may have read before what we are called for was written
+            await asyncio.shield(running)
         running = self._loading.get(id(session))
         if running is None:
             running = self._node.spawn(self._load_person(session), "hub.load_person")

@@ -43,7 +43,6 @@ class Session:
         "expires_ms",
         "floors",
         "inbox",
-        "loading",
         "person",
         "principal",
         "signalled_s",
@@ -61,7 +60,6 @@ class Session:
         self.watching: frozenset[int] | None = None
         self.calls = 0
         self.signalled_s = 0.0
-        self.loading = False
 
     def stream_id(self, name: str) -> int | None:
         """The stream that a wire name means, None if it is not this session's."""

@@ -115,31 +115,20 @@ class Connection(asyncio.Protocol):
         self.node.closed(self)
 
     def data_received(self, data: bytes) -> None:
-        node = self.node
-        if self.state is State.CLOSING or self.state is State.HANDSHAKE:
-            self._receive_uncommon(data)
+        if self.state is State.CLOSING:
+            self._feed(data)
             return
-        self.last_in_s = node.clock.monotonic_s()
-        if self.parser is not None:
-            self._receive_uncommon(data)
+        if self.state is State.HANDSHAKE:
+            self._receive_handshake(data)
             return
+        self.last_in_s = self.node.clock.monotonic_s()
         if self.buffer is not None:
             self.buffer += data
             if len(self.buffer) < self.need:
                 return
             data = bytes(self.buffer)
             self.buffer = None
-        messages: list[bytes] = []
-        position, need = websocket.cut(data, self.opcode, self._size_max, messages)
-        for message in messages:
-            self._message(message)
-            if self.closing:
-                return
-        if need > 0:
-            self.buffer, self.need = bytearray(data[position:]), need
-        elif need < 0:
-            self.parser = ServerProtocol(state=OPEN, max_size=self._size_max)
-            self._receive_uncommon(data[position:])
+        self._receive_frames(data)
 
     def eof_received(self) -> bool:
         return False  # a half-open socket is of no use: the transport closes
@@ -171,8 +160,49 @@ class Connection(asyncio.Protocol):
             return
         self.node.received(self, frames)
 
-    def _receive_uncommon(self, data: bytes) -> None:
-        """Feeds `websockets`' parser and does what it says; leaves it again once nothing is open in it."""
+    def _receive_handshake(self, data: bytes) -> None:
+        """Feeds the parser up to the empty line and no further: what follows are frames."""
+        tail = bytes(self.buffer or b"")  # the empty line may be cut anywhere
+        end = (tail + data).find(b"\r\n\r\n")
+        stop = len(data) if end < 0 else end + 4 - len(tail)
+        self.buffer = bytearray((tail + data)[-3:])
+        self._feed(data[:stop])
+        if not self.greeted:
+            return
+        self.parser = self.buffer = None
+        if stop < len(data):
+            self.data_received(data[stop:])
+
+    def _receive_frames(self, data: bytes) -> None:
+        """Cuts common frames out; gives `websockets`' parser one whole uncommon frame at a time."""
+        while data:
+            position, need = 0, -1
+            if self.parser is None:
+                messages: list[bytes] = []
+                position, need = websocket.cut(data, self.opcode, self._size_max, messages)
+                for message in messages:
+                    self._message(message)
+                    if self.closing:
+                        return
+            if need == 0:
+                return
+            data = data[position:]
+            if need < 0:
+                need = websocket.extent(data, self._size_max)
+            if need > len(data):
+                self.buffer, self.need = bytearray(data), need
+                return
+            if self.parser is None:
+                self.parser = ServerProtocol(state=OPEN, max_size=self._size_max)
+            self._feed(data[:need])
+            if self.closing:
+                return
+            if self.fragments is None:
+                self.parser = None
+            data = data[need:]
+
+    def _feed(self, data: bytes) -> None:
+        """Gives bytes to `websockets`' parser and does what it says."""
         parser = self.parser
         if parser is None:
             return
@@ -182,16 +212,10 @@ class Connection(asyncio.Protocol):
                 self._handshake(parser, event)
             else:
                 self._uncommon_frame(parser, event)
-            if self.parser is not parser:
-                return  # closed meanwhile
         self._write_parser(parser)
-        if self.state is State.HANDSHAKE or self.state is State.CLOSING:
-            return
-        if parser.close_sent is not None:  # the peer closes, or broke the protocol
+        if not self.closing and parser.close_sent is not None:  # the peer closes, or broke the protocol
             self.state = State.CLOSING
             self.node.closing(self, CLOSE_GRACE_S)
-        elif self.fragments is None and parser.current_size is None and not parser.reader.buffer:
-            self.parser = None
 
     def _uncommon_frame(self, parser: ServerProtocol, frame: Any) -> None:
         if self.state is State.CLOSING or parser.close_sent is not None:
@@ -256,6 +280,11 @@ class Connection(asyncio.Protocol):
         return parser.accept(request)
 
     # --- out ----------------------------------------------------------------------------------------------------
+
+    @property
+    def greeted(self) -> bool:
+        """Whether the WebSocket is open."""
+        return self.state in (State.GREETING, State.READY)
 
     @property
     def closing(self) -> bool:

@@ -71,3 +71,21 @@ def cut(data: bytes, opcode: int, size_max: int, messages: list[bytes]) -> tuple
             return position, head + size
         messages.append(apply_mask(data[body:stop], data[body - 4 : body]))
         position = stop
+
+
+def extent(data: bytes, size_max: int) -> int:
+    """How many bytes of an uncommon frame at the front of `data` the other parser must be given at once.
+
+    The whole frame, because that parser is let go between frames; of one that it refuses by its head, all there is.
+    """
+    if len(data) < 2:
+        return 2
+    size = data[1] & 0x7F
+    if (data[0] & 0x07) > 2 or not data[1] & 0x80:  # no such opcode, or not masked
+        return len(data)
+    head = 6 if size < 126 else 8 if size == 126 else 14
+    if len(data) < head:
+        return head
+    if size >= 126:
+        size = int.from_bytes(data[2 : head - 4], "big")
+    return len(data) if size > size_max else head + size

@@ -65,7 +65,7 @@ def main(argv: Sequence[str]) -> int:
 
 def run(plan: Plan, parts: Sequence[str], say: Callable[[str], None]) -> Result:
     """All figures, with what they were made from."""
-    began, load_before = time.monotonic(), os.getloadavg()[0]
+    began, load_before, busy_before = time.monotonic(), os.getloadavg()[0], _busy_s()
     figures: Result = {}
     runs: Result = {}
     with rig(max(plan.idle_connections, plan.recovery_connections, plan.chat_connections)) as made:
@@ -97,16 +97,18 @@ def run(plan: Plan, parts: Sequence[str], say: Callable[[str], None]) -> Result:
                     r[name] for r in runs["recovery"]
                 )
             figures["recovery_gaps"] = max(r["gaps"] for r in runs["recovery"])
+    took_s, others_s = time.monotonic() - began, _busy_s() - busy_before - _own_s()
     return {
         **{name: _rounded(value) for name, value in figures.items()},
         "goals": {name: _met(name, figures[name]) for name in GOALS if name in figures},
         "client_headroom": headroom(runs),
         "repeated": made.repeated,
         "machine": {**machine(), "load_average_before": load_before},
+        "others_cpu": round(max(0.0, others_s / took_s), 2),
         "versions": {name: version(name) for name in PACKAGES} | {"python": platform.python_version()},
         "method": METHOD,
         "plan": plan.__dict__,
-        "took_s": round(time.monotonic() - began, 1),
+        "took_s": round(took_s, 1),
         "runs": runs,
     }  # fmt: skip
 
@@ -167,16 +169,15 @@ def aim_figures(rounds: list[Result]) -> Result:
 
 
 def headroom(runs: Result) -> Result:
-    """1 minus the largest share of its core that the load client used, for each measure; near 0 it was the limit."""
-    found: Result = {}
-    for name, rounds in runs.items():
-        flat = [
-            v for r in rounds for v in (r.values() if "client_cpu" not in r else [r]) if isinstance(v, dict)
-        ]
-        shares = [v["client_cpu"] for v in flat if "client_cpu" in v]
-        if shares:
-            found[name] = round(1 - max(shares), 3)
-    return found
+    """1 minus the largest share of its core that the load client used, by measure; near 0 it was the limit itself."""
+    shares: dict[str, float] = {}
+    for measure, rounds in runs.items():
+        for round_ in rounds:
+            variants = {measure: round_} if "client_cpu" in round_ else round_
+            for name, result in variants.items():
+                if isinstance(result, dict) and "client_cpu" in result:
+                    shares[name] = max(shares.get(name, 0.0), result["client_cpu"])
+    return {name: round(1 - share, 3) for name, share in shares.items()}
 
 
 def machine() -> Result:
@@ -192,6 +193,18 @@ def machine() -> Result:
         "server_core": server, "other_core": others, "memory_gib": round(memory_kib / 1024**2, 1),
         "kernel": platform.release(),
     }  # fmt: skip
+
+
+def _busy_s() -> float:
+    """CPU time that all programs of the machine have used, all cores together."""
+    user, nice, system, _idle, _iowait, irq, softirq, *_ = map(int, _lines("/proc/stat")[0].split()[1:])
+    return (user + nice + system + irq + softirq) / os.sysconf("SC_CLK_TCK")
+
+
+def _own_s() -> float:
+    """CPU time of this process and of everything that it started and that has ended."""
+    times = os.times()
+    return times.user + times.system + times.children_user + times.children_system
 
 
 def _lines(path: str) -> list[str]:

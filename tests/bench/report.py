@@ -48,6 +48,7 @@ def table(report: Result, goals: Mapping[str, tuple[str, float]]) -> str:
         "",
         f"{machine['cpu']}, {machine['cores']} cores, {machine['memory_gib']} GiB, Linux {machine['kernel']}",
         f"load client idle at least: {headroom}",
+        f"other programs used {report['others_cpu']} of a core meanwhile",
         f"took {report['took_s']} s"
         + ("; quick: one short round, not for comparing" if report["quick"] else ""),
     ]

@@ -8,7 +8,6 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import msgpack
-import pytest
 
 from tests.hostile.raw import BINARY, CLOSE, PING, PONG, TEXT, Raw, frame, named, packed, rss_bytes, session
 from tests.hub.harness import World
@@ -211,9 +210,6 @@ async def test_fragments_are_put_together_and_pings_between_them_answered(
     await unharmed()
 
 
-@pytest.mark.xfail(
-    strict=True, reason="the parser of uncommon frames is given up between a header and its mask"
-)
 async def test_bytes_one_by_one(world: World, person: int) -> None:
     async with session(world, person) as raw:
         for byte in packed([19, 5]) + frame(b"p", PING) + packed([19, 6]):

@@ -110,9 +110,6 @@ odd = st.one_of(
 streams = st.lists(good | good | long_ones | split | odd, max_size=6).map(b"".join)
 
 
-@pytest.mark.xfail(
-    strict=True, reason="the parser of uncommon frames is given up between a header and its mask"
-)
 @settings(max_examples=400, deadline=None, suppress_health_check=list(HealthCheck))
 @given(streams, st.data())
 def test_any_cutting_is_the_same_to_a_connection(stream: bytes, data: st.DataObject) -> None:

@@ -256,9 +256,6 @@ async def test_a_node_that_lags_behind_does_not_say_reset(world: World, us: tupl
     assert [f[5] for f in moved.frames if f[0] == 12] == []
 
 
-@pytest.mark.xfail(
-    strict=True, reason="while a session's streams are loaded, a second new stream is not found"
-)
 async def test_two_new_conversations_are_found_in_one_message(world: World, us: tuple[int, int]) -> None:
     """Somebody was added to two conversations and speaks in both before this node has heard of either."""
     node = await world.node("b", bus=Deaf())
