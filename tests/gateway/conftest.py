@@ -15,7 +15,9 @@ from core.clock import ManualClock
 from core.runtime import Runtime
 from core.tokens import AccessTokens
 from gateway import demo
+from gateway.people import ActivePeople
 from gateway.service import GatewayService
+from im.service import ImService
 from tests.world import process, settings_for
 
 _tests = count()  # each one ten days after the one before: they share a database, not their failures
@@ -87,7 +89,8 @@ async def world(database: str, module_var: Path) -> AsyncIterator[World]:
     settings = settings_for(database, module_var, gateway_header_timeout_s=0.6, gateway_body_timeout_s=0.6)
     tokens = AccessTokens(settings, clock)
     gateway = GatewayService(tokens)
-    async with process(settings, [gateway], clock=clock) as runtime, aiohttp.ClientSession() as session:
+    chat = ImService(ActivePeople())  # joining and leaving reach into conversations
+    async with process(settings, [gateway, chat], clock=clock) as runtime, aiohttp.ClientSession() as session:
         if database not in _seeded:
             _seeded[database] = await demo.seed(runtime)
         people = {person.login: person for person in reversed(_seeded[database])}
