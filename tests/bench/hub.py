@@ -72,7 +72,7 @@ def run(plan: Plan, parts: Sequence[str], say: Callable[[str], None]) -> Result:
         if "fanout" in parts:
             say("fan-out: hub, websockets.broadcast, send()")
             runs["fanout"] = measures.fanout(made, plan)
-            figures |= fanout_figures(runs["fanout"])
+            figures |= fanout_figures(runs["fanout"]) | {"fanout_entry_bytes": made.entry_bytes}
         if "durable" in parts:
             say("durable chat: hub and the naive design, closed loop")
             runs["durable"] = measures.durable(made, plan)
