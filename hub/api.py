@@ -13,10 +13,12 @@ import msgspec
 
 from core.actions import Command, Context, Id, Value
 from core.errors import Conflict, Forbidden, NotFound
+from hub.membership import store as membership
+from hub.membership.store import MemberMarks
 from hub.node.ports import Gate, StreamPolicy
 from hub.streams import store
 from hub.streams.rules import MEMBERSHIP, chain_digest, content_digest, unread
-from hub.streams.store import Entry, MemberMarks, SqlCommitTx, StreamHead
+from hub.streams.store import Entry, SqlCommitTx, StreamHead
 from hub.wire.close import Bye
 from hub.wire.codec import pack, unpack
 
@@ -53,7 +55,7 @@ class CloseSessions(Command[None], action="hub.sessions.close"):
 
 async def open_stream(ctx: Context, stream_id: int, enterprise_id: int, kind: str = CONVERSATION) -> None:
     """A new, empty stream without subscribers."""
-    await store.insert_stream(ctx.tx, stream_id, enterprise_id, kind, epoch=ctx.clock.now_ms())
+    await membership.insert_stream(ctx.tx, stream_id, enterprise_id, kind, epoch=ctx.clock.now_ms())
 
 
 async def append(
@@ -132,7 +134,7 @@ async def change_members(
     Raises `NotFound`.
     """
     head = await _lock(ctx, stream_id)
-    joined, left = await store.change_members(
+    joined, left = await membership.change_members(
         ctx.tx,
         head,
         added=added,
@@ -170,7 +172,7 @@ async def _append(
     )  # fmt: skip
     await tx.append([entry])
     await tx.advance([(stream_id, entry.seq, entry.digest)])
-    await store.mark_seen(ctx.tx, stream_id, {sender_id, *seen_by} - {SYSTEM}, seq)
+    await membership.mark_seen(ctx.tx, stream_id, {sender_id, *seen_by} - {SYSTEM}, seq)
     change = [stream_id, head.enterprise_id, list(added)]
     ctx.after_commit(lambda: _tell(ctx, "changed", [change]))
     return entry
@@ -185,7 +187,7 @@ async def stream_states(
             stream_id=s.stream_id, head=s.head, floor=s.floor, delivered=s.delivered, read=s.read,
             unread=unread(head=s.head, floor=s.floor, read=s.read, sent=s.sent),
         )
-        for s in await store.subscriptions_to(ctx.tx, person_id, enterprise_id, stream_ids)
+        for s in await membership.subscriptions_to(ctx.tx, person_id, enterprise_id, stream_ids)
     }  # fmt: skip
 
 
@@ -203,7 +205,7 @@ async def marks(
     ctx: Context, stream_id: int, enterprise_id: int, after: int, limit: int
 ) -> list[MemberMarks]:
     """Watermarks of a stream's members after a person, by person."""
-    return await store.member_marks(ctx.tx, stream_id, enterprise_id, after, limit)
+    return await membership.member_marks(ctx.tx, stream_id, enterprise_id, after, limit)
 
 
 def close_sessions(ctx: Context, command: CloseSessions) -> None:

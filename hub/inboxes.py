@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from core.clock import Clock
 from core.db import Database, Transaction, UniqueViolation
 from core.ids import Ids
-from hub.streams import store
+from hub.membership import store
 
 CACHE_MAX = 200_000
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 
 from core.actions import Principal
@@ -22,8 +23,10 @@ class HubGate:
 
     async def admit(self, principals: Sequence[Principal]) -> list[str | None]:
         """See `hub.api.Gate`: a good token is not enough once its membership or session has ended."""
-        members = await store.active_members(self._db, {p.person_id for p in principals})
-        sessions = await store.open_sessions(self._db, {p.session_id for p in principals})
+        members, sessions = await asyncio.gather(
+            store.active_members(self._db, {p.person_id for p in principals}),
+            store.open_sessions(self._db, {p.session_id for p in principals}),
+        )
         return [_verdict(p, members, sessions) for p in principals]
 
 

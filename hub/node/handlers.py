@@ -290,15 +290,10 @@ def sent_frame(frame_id: int, sent: Sent) -> tuple[Any, ...]:
 
 
 def error_to(conn: Connection, frame_id: int, error: BankhubError) -> None:
-    """ERROR for one frame."""
+    """ERROR for one frame. Clients that were refused together are not told to come back together."""
+    retry_ms = error.retry_ms or 0
+    if retry_ms and error.code == Unavailable.code:
+        retry_ms += conn.node.rng.randint(0, retry_ms)
     conn.push(
-        (
-            Op.ERROR,
-            frame_id,
-            error.code,
-            error.message,
-            error.temporary,
-            error.retry_ms or 0,
-            error.detail or None,
-        )
+        (Op.ERROR, frame_id, error.code, error.message, error.temporary, retry_ms, error.detail or None)
     )

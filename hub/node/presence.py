@@ -19,7 +19,10 @@ class Presence:
 
     def __init__(self, node: Node) -> None:
         self._node = node
-        self._nodes: dict[Member, set[str]] = {}
+        self._nodes: dict[Member, frozenset[str]] = {}
+        self._shared: dict[
+            frozenset[str], frozenset[str]
+        ] = {}  # one object for all who are on the same nodes
         self._watchers: dict[Member, dict[Connection, None]] = {}
 
     def online(self, member: Member) -> bool:
@@ -32,18 +35,14 @@ class Presence:
 
     def mark(self, node: str, member: Member, *, online: bool) -> None:
         """A member has (no longer) a session on a node."""
-        nodes = self._nodes.get(member)
-        if online:
-            if nodes is None:
-                self._nodes[member] = {node}
-                self._tell(member, online=True)
-            else:
-                nodes.add(node)
-        elif nodes is not None and node in nodes:
-            nodes.discard(node)
-            if not nodes:
-                del self._nodes[member]
-                self._tell(member, online=False)
+        before = self._nodes.get(member, frozenset())
+        now = before | {node} if online else before - {node}
+        if now:
+            self._nodes[member] = self._shared.setdefault(now, now)
+        else:
+            self._nodes.pop(member, None)
+        if bool(before) != bool(now):
+            self._tell(member, online=online)
 
     def replace(self, node: str, members: set[Member]) -> None:
         """All that a node has online; empty when the node is gone."""

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from core.db import UniqueViolation, connect
-from hub.streams import store as tables
+from hub.membership import store as membership
 from hub.streams.rules import EMPTY_DIGEST, chain_digest, content_digest
-from hub.streams.store import Entry, Mark, StreamStore
+from hub.streams.store import Entry, Mark, SqlCommitTx, StreamStore
 from hub.wire.codec import pack
 from tests.sim.doubles import Disk, MemoryStore
 
@@ -43,9 +43,9 @@ async def subject(request: pytest.FixtureRequest, database: str) -> AsyncIterato
     db = await connect(database)
     async with db.transaction() as tx:
         for stream in streams:
-            await tables.insert_stream(tx, stream, ENTERPRISE, "conversation", 1)
-            head = (await tables.SqlCommitTx(tx).lock([stream]))[stream]
-            await tables.change_members(tx, head, added=[1, 2], removed=[], floor=0, now_ms=0)
+            await membership.insert_stream(tx, stream, ENTERPRISE, "conversation", 1)
+            head = (await SqlCommitTx(tx).lock([stream]))[stream]
+            await membership.change_members(tx, head, added=[1, 2], removed=[], floor=0, now_ms=0)
     yield Subject(StreamStore(db), streams)
     await db.close()
 
