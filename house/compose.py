@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import resource
-import resource
 import signal
 from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -117,7 +116,6 @@ async def serve(settings: Settings) -> None:
 
     configure_logs(settings.log_level)
     names = roles_of(settings)
-    allow_open_files()
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
@@ -141,12 +139,6 @@ async def serve(settings: Settings) -> None:
 
 def raise_file_limit() -> None:
     """Every client is an open file, and the usual soft limit is for programs with few."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-
-
-def allow_open_files() -> None:
-    """As many open files as the system lets this process have: a socket each, and the default is often 1,024."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
