@@ -51,10 +51,9 @@ def test(arguments: Sequence[str]) -> int:
     if arguments:
         return subprocess.run([*pytest, *arguments], cwd=ROOT, check=False).returncode
     checked = check()
-    workers = str(max(2, os.cpu_count() or 2))
-    # a module's tests stay together, because they share a database
+    workers = str((os.cpu_count() or 2) + 1)  # many tests wait for processes to start and for time-outs
     tested = subprocess.run(
-        [*pytest, "-q", "-n", workers, "--dist", "loadfile"], cwd=ROOT, check=False
+        [*pytest, "-q", "-n", workers, "--dist", "worksteal"], cwd=ROOT, check=False
     ).returncode
     return checked or tested
 
