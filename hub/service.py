@@ -60,7 +60,7 @@ class HubService(Service):
             name=runtime.node, store=StreamStore(runtime.db), bus=runtime.bus, clock=runtime.clock, rng=runtime.rng,
             ids=runtime.ids, gate=self._gate, policy=self._policy,
             inboxes=SqlInboxes(runtime.db, runtime.clock, runtime.ids), call=call, limits=Limits(),
-            origins=settings.gateway_origins or None,
+            origins=settings.gateway_origins,
         )  # fmt: skip
         await self.node.start()
         metrics.watch(self.node)

@@ -8,7 +8,6 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 import structlog
-from websockets.typing import Origin
 
 from core.actions import Principal
 from core.clock import Clock
@@ -53,14 +52,14 @@ class Node:
 
     def __init__(
         self, *, name: str, store: Store, bus: Bus, clock: Clock, rng: Rng, ids: Ids, gate: Gate,
-        policy: StreamPolicy, inboxes: Inboxes, call: CallAction, limits: Limits, origins: Sequence[str] | None = None,
+        policy: StreamPolicy, inboxes: Inboxes, call: CallAction, limits: Limits, origins: Sequence[str] = (),
         connections_max: int = 19_000,
     ) -> None:  # fmt: skip
         self.name, self.store, self.bus = name, store, bus
         self.clock, self.rng, self.ids = clock, rng, ids
         self.gate, self.policy, self.inboxes, self.call = gate, policy, inboxes, call
         self.limits = limits
-        self.origins: list[Origin | None] | None = None if origins is None else [*map(Origin, origins), None]
+        self.origins = frozenset(origins)  # foreign pages that may connect; our own always may
         self.connections_max = connections_max
         self.loop = asyncio.get_running_loop()
         self.draining = False

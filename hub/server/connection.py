@@ -15,7 +15,9 @@ import asyncio
 from collections.abc import Sequence
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any, cast
+from urllib.parse import urlsplit
 
+from websockets.datastructures import MultipleValuesError
 from websockets.exceptions import InvalidHandshake
 from websockets.frames import Opcode
 from websockets.http11 import Request, Response
@@ -101,7 +103,6 @@ class Connection(asyncio.Protocol):
         self.opened_s = self.last_in_s = self.tokens_at_s = node.clock.monotonic_s()
         self.tokens = hard.frames_burst
         self.parser = ServerProtocol(
-            origins=node.origins,
             subprotocols=SUBPROTOCOLS,
             select_subprotocol=_select,
             max_size=limits.GREETING_BYTES,
@@ -277,7 +278,26 @@ class Connection(asyncio.Protocol):
             response = parser.reject(503, "This node is draining; another one answers.\n")
             response.headers["Retry-After"] = "1"
             return response
+        if not self._welcome_origin(request):
+            return parser.reject(403, "Pages of this origin may not connect.\n")
         return parser.accept(request)
+
+    def _welcome_origin(self, request: Request) -> bool:
+        """A page from the host that was asked, or one of the configured origins; programs send none."""
+        origins = request.headers.get_all("Origin")
+        if not origins:
+            return True
+        if len(origins) > 1:
+            return False
+        if origins[0] in self.node.origins:
+            return True
+        try:
+            page, asked = urlsplit(origins[0]), urlsplit("//" + request.headers["Host"])
+        except (KeyError, ValueError, MultipleValuesError):
+            return False
+        return (
+            page.scheme in ("http", "https") and page.hostname is not None and page.hostname == asked.hostname
+        )
 
     # --- out ----------------------------------------------------------------------------------------------------
 

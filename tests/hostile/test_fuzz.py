@@ -47,7 +47,7 @@ class FakeNode:
 
     def __init__(self) -> None:
         self.clock, self.limits, self.draining = ManualClock(), limits.Limits(), False
-        self.origins = None
+        self.origins: frozenset[str] = frozenset()
         self.slow: set[Any] = set()
         self.got: list[Any] = []
         self.delivery: list[Connection] = []

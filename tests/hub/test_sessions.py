@@ -189,6 +189,8 @@ async def test_the_json_subprotocol_says_the_same(world: World) -> None:
         ("null", "bankhub.v1.msgpack", 403),
         ("https://bank.example.evil.example", "bankhub.v1.msgpack", 403),
         ("http://bank.example", "bankhub.v1.msgpack", 403),
+        ("https://127.0.0.1.evil.example", "bankhub.v1.msgpack", 403),
+        ("file://127.0.0.1", "bankhub.v1.msgpack", 403),
         (None, "bankhub.v2.msgpack", 400),
         (None, None, 400),
     ],
@@ -221,3 +223,15 @@ async def test_a_call_is_answered_or_refused(world: World) -> None:
         "key": "key-1",
     }
     assert (await client.ask(15, "refuse", {}))[2:7] == ["conflict", "no", False, 0, {"why": "not"}]
+
+
+@pytest.mark.parametrize("origin", ["https://bank.example", "http://127.0.0.1:8080", "https://127.0.0.1"])
+async def test_pages_of_the_same_host_and_configured_ones_may_connect(world: World, origin: str) -> None:
+    await world.node("a")
+    async with websockets.connect(
+        f"ws://127.0.0.1:{world.ports['a']}/",
+        origin=Origin(origin),
+        subprotocols=[Subprotocol("bankhub.v1.msgpack")],
+        compression=None,
+    ) as ws:
+        assert ws.subprotocol == "bankhub.v1.msgpack"
