@@ -199,7 +199,7 @@ class Handlers:
             stream_id = session.stream_id(name)
             room = None if stream_id is None else node.rooms.get(stream_id)
             if room is not None:  # a stream just left is no error: the mark crossed the removal
-                node.marks.move(room, session.principal.person_id, min(seq, room.head), read=read)
+                node.marks.move(room, session.principal.person_id, seq, read=read)
 
     def _signal(self, conn: Connection, session: Session, frame: Signal) -> None:
         stream_id = session.stream_id(frame.conversation)

@@ -35,6 +35,9 @@ class Marks:
             int, dict[int, tuple[int, int]]
         ] = {}  # stream -> person -> what others have been told
         self._due: dict[int, set[int]] = {}  # stream -> persons whose marks are to be told
+        self._ahead: dict[
+            int, dict[int, tuple[int, int]]
+        ] = {}  # stream -> person -> marks beyond our room's head
 
     def pending(self, stream_id: int, person_id: int) -> Mark | None:
         """Watermarks that a reader of the database cannot see yet."""
@@ -51,7 +54,16 @@ class Marks:
         )
 
     def move(self, room: Room, person_id: int, seq: int, *, read: bool) -> None:
-        """A session delivered or read up to `seq`. Reading implies delivery."""
+        """A session delivered or read up to `seq`. Reading implies delivery.
+
+        A client may have read an entry from the database that our room does not have yet, and will not say so again:
+        the mark counts up to the room's head now, and beyond it once the room has caught up.
+        """
+        if seq > room.head:
+            ahead = self._ahead.setdefault(room.stream_id, {})
+            delivered, read_up_to = ahead.get(person_id, (0, 0))
+            ahead[person_id] = (max(delivered, seq), max(read_up_to, seq if read else 0))
+            seq = room.head
         known = self._told.get(room.stream_id, {}).get(person_id, (0, 0))
         if seq <= (known[1] if read else known[0]):
             return
@@ -87,6 +99,7 @@ class Marks:
         """The room is gone from this node."""
         self._told.pop(stream_id, None)
         self._due.pop(stream_id, None)
+        self._ahead.pop(stream_id, None)
 
     async def save(self) -> None:
         """Writes what is pending and passes it on to the other nodes."""
@@ -119,6 +132,7 @@ class Marks:
 
     def tell(self) -> None:
         """MARKS to every session of the rooms where something moved."""
+        self._catch_up()
         due, self._due = self._due, {}
         for stream_id, persons in due.items():
             room = self._node.rooms.get(stream_id)
@@ -129,3 +143,13 @@ class Marks:
             for conn in room.everyone():
                 if not conn.slow:
                     conn.push(frame)
+
+    def _catch_up(self) -> None:
+        """Marks that were ahead of their rooms, as far as the rooms have come by now."""
+        waiting, self._ahead = self._ahead, {}
+        for stream_id, persons in waiting.items():
+            room = self._node.rooms.get(stream_id)
+            if room is not None:
+                for person_id, (delivered, read_up_to) in persons.items():
+                    self.move(room, person_id, delivered, read=False)
+                    self.move(room, person_id, read_up_to, read=True)

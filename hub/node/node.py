@@ -123,11 +123,16 @@ class Node:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     def spawn(self, work: Coroutine[Any, Any, Any], name: str) -> asyncio.Task[Any]:
-        """A task that `stop` ends."""
+        """A task that `stop` ends. Nobody need wait for it: what it raises is logged."""
         task = self.loop.create_task(work, name=name)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._ended)
         return task
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.warning("hub.task_failed", task=task.get_name(), error=type(error).__name__)
 
     async def _every(self, period_s: float, do: Callable[[], Any]) -> None:
         while True:
@@ -287,19 +292,26 @@ class Node:
         room = self.rooms.get(sub.stream_id)
         if room is None:
             name = INBOX if sub.kind == INBOX else str(sub.stream_id)
-            room = self.rooms[sub.stream_id] = Room(
+            room = Room(
                 sub.stream_id, name, sub.enterprise_id, head=sub.head, epoch=sub.epoch,
                 members_version=sub.members_version, member_count=sub.member_count,
             )  # fmt: skip
-            self.cluster.room_opened(sub.stream_id)
-            self.recovery.settle(room)
+            self._follow(room)
         return room
 
-    def leave_room(self, conn: Connection, stream_id: int) -> None:
-        """A session no longer follows a stream."""
+    def _follow(self, room: Room) -> None:
+        self.rooms[room.stream_id] = room
+        self.cluster.room_opened(room.stream_id)
+        self.recovery.settle(room)
+
+    def leave_room(self, conn: Connection, stream_id: int, *, told: bool = False) -> None:
+        """A session no longer follows a stream; `told` if it has just been sent the entry that says so."""
+        room = self.rooms.get(stream_id)
         if conn.session is not None:
             conn.session.floors.pop(stream_id, None)
         self._remove(conn, stream_id)
+        if room is not None and not told:
+            conn.push((Op.GAP, 0, room.name, 0, 0, "forbidden"))
 
     def _remove(self, conn: Connection, stream_id: int) -> None:
         room = self.rooms.get(stream_id)
@@ -324,6 +336,8 @@ class Node:
                 session = conn.session
                 if session is None or room.stream_id in session.floors:
                     continue
+                if room.stream_id not in self.rooms:  # an entry before this one took the last person here out
+                    self._follow(room)
                 session.floors[room.stream_id] = event.seq - 1
                 room.add(conn)
                 if not conn.text:
@@ -332,7 +346,9 @@ class Node:
                     conn.push((Op.GAP, 0, room.name, event.seq, event.seq, "joined"))
         for name in membership.removed:  # last: a room that nobody here follows is closed
             for conn in self.connections_of(room.enterprise_id, int(name)):
-                self.leave_room(conn, room.stream_id)
+                self.leave_room(
+                    conn, room.stream_id, told=not conn.slow
+                )  # the chat lane of a slow one stands still
 
     def _may_amend(self, submission: Submission, target: Entry, now_ms: int) -> None:
         self.policy.check_amend(
