@@ -21,13 +21,14 @@ EPOCH_MS = 1_767_225_600_000  # 2026-01-01 UTC: when every simulation begins
 
 
 class SimClock:
-    """`core.clock.Clock` on virtual time."""
+    """`core.clock.Clock` on virtual time. `ahead_ms` is how wrong this machine's wall clock is; it may be set."""
 
     def __init__(self, loop: SimLoop) -> None:
         self._loop = loop
+        self.ahead_ms = 0
 
     def now_ms(self) -> int:
-        return EPOCH_MS + int(self._loop.time() * 1000)
+        return EPOCH_MS + self.ahead_ms + int(self._loop.time() * 1000)
 
     def now(self) -> datetime:
         return from_ms(self.now_ms())
@@ -41,9 +42,10 @@ class Simulation:
 
     def __init__(self, loop: SimLoop) -> None:
         self.loop = loop
-        self.clock = SimClock(loop)
+        self.seed = int(loop.seed)
         self.chance = random.Random(f"scenario-{loop.seed}")
         self.rng = SeededRng(loop.seed)
+        self._clocks: dict[str, SimClock] = {}
         loop.net.set_defaults(latency=(0.0005, 0.02))
         loop.net.set_flow_control(enabled=True)
 
@@ -51,9 +53,29 @@ class Simulation:
         """A machine."""
         return self.loop.net.host(name)
 
+    def clock(self, name: str) -> SimClock:
+        """A machine's clock; it outlives crashes."""
+        return self._clocks.setdefault(name, SimClock(self.loop))
+
     def alive(self, name: str) -> bool:
         """Whether a machine has not crashed."""
         return bool(self.loop.net._alive.get(name, True))
+
+    def crash(self, name: str) -> None:
+        """The machine is silent from now on. Its tasks are cancelled one step later: doubles must not trust them."""
+        self.loop.net.crash(name)
+
+    def restart(self, name: str) -> None:
+        """The machine is there again, empty."""
+        self.loop.net.restart(name)
+
+    def partition(self, one: str, other: str) -> None:
+        """Nothing arrives between two machines until `heal`; what was sent arrives then, as TCP would have it."""
+        self.loop.net.partition([one], [other])
+
+    def heal(self) -> None:
+        """Ends every partition."""
+        self.loop.net.heal()
 
     def here(self) -> str:
         """The machine whose code runs now."""

@@ -1,7 +1,8 @@
-"""Doubles of the database and the bus for the simulation. `tests/contract` holds them against the real ones.
+"""The double of the hub's tables. `tests/contract/test_store.py` plays the same scripts on it and on PostgreSQL.
 
-`MemoryStore` has the transaction semantics the hub relies on: row locks on streams held until the end, nothing visible
-before the commit, the unique key of a message checked over everything committed.
+It has the semantics the hub relies on: read committed; row locks on streams held until the end and given in order of
+asking; who inserts a key that an open transaction has inserted waits for its end; a circle of waiting ends with
+`Contention` for the one who closes it; everything becomes visible at once, at the commit.
 """
 
 from __future__ import annotations
@@ -13,55 +14,102 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from core.db import UniqueViolation
+from core.db import CommitUnknown, Contention, UniqueViolation
+from core.db.errors import ConnectionLost
 from hub.streams.rules import EMPTY_DIGEST
 from hub.streams.store import Entry, Mark, StreamHead, Subscription
 from hub.wire.codec import unpack
 
+Key = tuple[str, int, int | str]
+"""A value of a unique constraint: (constraint, stream or sender, seq or key)."""
+
 
 @dataclass
 class Disk:
-    """What survives a crash of every node: the committed state."""
+    """What survives a crash of every node: the committed state, and who holds what at the moment."""
 
     streams: dict[int, StreamHead] = field(default_factory=dict)
     entries: dict[int, list[Entry]] = field(default_factory=dict)
     keys: dict[tuple[int, str], Entry] = field(default_factory=dict)
     members: dict[tuple[int, int], dict[str, int]] = field(default_factory=dict)
-    locks: dict[int, asyncio.Lock] = field(default_factory=dict)
+    locked: dict[int, MemoryTx] = field(default_factory=dict)
+    queues: dict[int, list[MemoryTx]] = field(default_factory=dict)
+    inserting: dict[Key, MemoryTx] = field(default_factory=dict)
+    open: dict[MemoryTx, None] = field(default_factory=dict)
 
-    def open_stream(self, stream_id: int, enterprise_id: int, kind: str, members: Iterable[int]) -> None:
-        """A stream with subscribers, as `hub.api` would leave it."""
+    def open_stream(
+        self, stream_id: int, enterprise_id: int, kind: str, members: Iterable[int] = (), *, epoch: int = 1
+    ) -> None:
+        """A stream as `insert_stream` leaves it, or with members, as `insert_inboxes` does."""
         people = list(members)
         self.streams[stream_id] = StreamHead(
-            stream_id, enterprise_id, kind, 1, 0, EMPTY_DIGEST, 1, len(people)
+            stream_id, enterprise_id, kind, epoch, 0, EMPTY_DIGEST, 1, len(people)
         )
         self.entries[stream_id] = []
         for person in people:
-            self.members[stream_id, person] = {
-                "enterprise": enterprise_id, "active": 1, "floor": 0, "changed_ms": 0, "delivered": 0,
-                "delivered_ms": 0, "read": 0, "read_ms": 0, "sent": 0,
-            }  # fmt: skip
+            self.members[stream_id, person] = _member(enterprise_id, 0, 0)
+
+
+def _member(enterprise_id: int, floor: int, now_ms: int) -> dict[str, int]:
+    return {
+        "enterprise": enterprise_id, "active": 1, "floor": floor, "changed_ms": now_ms, "delivered": floor,
+        "delivered_ms": 0, "read": floor, "read_ms": 0, "sent": 0,
+    }  # fmt: skip
 
 
 class MemoryTx:
-    """`hub.streams.store.CommitTx` in memory: writes wait in lists until the commit."""
+    """`hub.streams.store.CommitTx` in memory, and `hub.membership.store.change_members`: writes wait for the commit."""
 
     def __init__(self, disk: Disk, step: Callable[[], Awaitable[None]]) -> None:
         self._disk, self._step = disk, step
-        self._locked: list[int] = []
         self._appended: list[Entry] = []
-        self._heads: list[tuple[int, int, bytes]] = []
-        self._erased: list[tuple[int, int]] = []
+        self._writes: list[Callable[[], None]] = []
+        self._waits_for: MemoryTx | None = None
+        self._waiting: asyncio.Future[None] | None = None
+        self._behind: list[MemoryTx] = []  # those who wait for our end
+        self.ended = False  # committed, rolled back, or its server went down
+        disk.open[self] = None
 
     async def lock(self, stream_ids: Sequence[int]) -> dict[int, StreamHead]:
         await self._step()
         found = {}
-        for stream_id in sorted(stream_ids):
+        for stream_id in sorted(set(stream_ids)):
             if stream_id in self._disk.streams:
-                await self._disk.locks.setdefault(stream_id, asyncio.Lock()).acquire()
-                self._locked.append(stream_id)
+                await self._lock(stream_id)
                 found[stream_id] = self._disk.streams[stream_id]
         return found
+
+    async def _lock(self, stream_id: int) -> None:
+        disk = self._disk
+        if self.ended:
+            raise ConnectionLost
+        if disk.locked.get(stream_id) is self:
+            return
+        queue = disk.queues.setdefault(stream_id, [])
+        queue.append(self)
+        try:
+            while (owner := disk.locked.get(stream_id, self)) is not self or queue[0] is not self:
+                await self._wait(owner if owner is not self else queue[0])
+            disk.locked[stream_id] = self
+        finally:
+            queue.remove(self)
+
+    async def _wait(self, other: MemoryTx) -> None:
+        """Until another transaction ends. Raises `Contention`, and `ConnectionLost` when we are ended ourselves."""
+        ahead: MemoryTx | None = other
+        while ahead is not None:
+            if ahead is self:
+                raise Contention("deadlock detected")
+            ahead = ahead._waits_for
+        self._waits_for = other
+        other._behind.append(self)
+        self._waiting = asyncio.get_running_loop().create_future()
+        try:
+            await self._waiting
+        finally:
+            self._waits_for = self._waiting = None
+        if self.ended:
+            raise ConnectionLost
 
     async def members(self, stream_id: int, person_ids: Sequence[int]) -> set[int]:
         await self._step()
@@ -70,67 +118,126 @@ class MemoryTx:
 
     async def by_keys(self, keys: Sequence[tuple[int, str]]) -> dict[tuple[int, str], Entry]:
         await self._step()
-        return {key: self._disk.keys[key] for key in keys if key in self._disk.keys}
+        mine = {(e.sender_id, e.key): e for e in self._appended}
+        return {
+            key: entry for key in keys if (entry := mine.get(key) or self._disk.keys.get(key)) is not None
+        }
 
     async def entry(self, stream_id: int, seq: int) -> Entry | None:
         await self._step()
-        entries = self._disk.entries.get(stream_id, [])
-        return entries[seq - 1] if 0 < seq <= len(entries) else None
+        return next((e for e in self._written(stream_id) if e.seq == seq), None)
+
+    def _written(self, stream_id: int) -> list[Entry]:
+        mine = [e for e in self._appended if e.stream_id == stream_id]
+        return [*self._disk.entries.get(stream_id, ()), *mine]
 
     async def append(self, entries: Sequence[Entry]) -> None:
         await self._step()
-        new = {(e.sender_id, e.key) for e in self._appended}
         for entry in entries:
-            key = (entry.sender_id, entry.key)
-            if key in self._disk.keys or key in new:
-                raise UniqueViolation("uq_hub_entries_sender_key")
-            new.add(key)
-        self._appended += entries
+            await self._insert(("pk", entry.stream_id, entry.seq))
+            await self._insert(("key", entry.sender_id, entry.key))
+            self._appended.append(entry)
+
+    async def _insert(self, key: Key) -> None:
+        disk = self._disk
+        while (other := disk.inserting.get(key)) is not None and other is not self:
+            await self._wait(other)
+        if self.ended:
+            raise ConnectionLost
+        if other is self or self.taken(key):
+            raise UniqueViolation("pk_hub_entries" if key[0] == "pk" else "uq_hub_entries_sender_key")
+        disk.inserting[key] = self
+
+    def taken(self, key: Key) -> bool:
+        """Whether a committed row has this value."""
+        constraint, whose, what = key
+        if constraint == "pk":
+            return any(e.seq == what for e in reversed(self._disk.entries.get(whose, ())))
+        return (whose, what) in self._disk.keys
 
     async def advance(self, heads: Iterable[tuple[int, int, bytes]]) -> None:
         await self._step()
-        self._heads += heads
+        for stream_id, head, digest in list(heads):
+            self._on_stream(stream_id, head=head, digest=digest)
+
+    def _on_stream(
+        self, stream_id: int, *, more_members: int = 0, more_versions: int = 0, **new: object
+    ) -> None:
+        def write() -> None:
+            row = self._disk.streams[stream_id]
+            self._disk.streams[stream_id] = msgspec.structs.replace(
+                row, members_version=row.members_version + more_versions,
+                member_count=row.member_count + more_members, **new,
+            )  # fmt: skip
+
+        self._writes.append(write)
 
     async def erase(self, targets: Sequence[tuple[int, int]]) -> None:
         await self._step()
-        self._erased += targets
+        doomed = list(targets)
         for stream_id, seq in targets:
-            written = [
-                *self._disk.entries[stream_id],
-                *(e for e in self._appended if e.stream_id == stream_id),
+            edits = [
+                e for e in self._written(stream_id) if e.seq > seq and e.kind == "edit" and e.body is not None
             ]
-            edits = [e for e in written if e.seq > seq and e.kind == "edit" and e.body is not None]
-            self._erased += [(stream_id, e.seq) for e in edits if unpack(e.body or b"")["seq"] == seq]
+            doomed += [(stream_id, e.seq) for e in edits if unpack(e.body or b"")["seq"] == seq]
+
+        def write() -> None:
+            for stream_id, seq in doomed:
+                log = self._disk.entries.get(stream_id, [])
+                if 0 < seq <= len(log):
+                    log[seq - 1] = msgspec.structs.replace(log[seq - 1], body=None, options=None)
+
+        self._writes.append(write)
+
+    async def change_members(
+        self, head: StreamHead, *, added: Sequence[int], removed: Sequence[int], floor: int, now_ms: int
+    ) -> tuple[list[int], list[int]]:
+        """As `hub.membership.store.change_members`. Joining and leaving in one call is not doubled."""
+        assert not set(added) & set(removed)
+        await self._step()
+        stream_id, rows = head.stream_id, self._disk.members
+        joined = [p for p in dict.fromkeys(added) if rows.get((stream_id, p), {}).get("active") != 1]
+        left = [p for p in dict.fromkeys(removed) if rows.get((stream_id, p), {}).get("active") == 1]
+
+        def write() -> None:
+            for person in joined:
+                row = rows.setdefault((stream_id, person), _member(head.enterprise_id, floor, now_ms))
+                row.update(active=1, floor=floor, changed_ms=now_ms, delivered=floor, read=floor)
+            for person in left:
+                rows[stream_id, person].update(active=0, changed_ms=now_ms)
+
+        if joined or left:
+            self._writes.append(write)
+            self._on_stream(stream_id, more_members=len(joined) - len(left), more_versions=1)
+        return joined, left
 
     def commit(self) -> None:
-        """Makes everything visible at once. Raises `UniqueViolation` as the database would."""
-        disk = self._disk
+        """Makes everything visible at once and ends. Raises `CommitUnknown` if it has ended before."""
+        if self.ended:
+            raise CommitUnknown
         for entry in self._appended:
-            if (entry.sender_id, entry.key) in disk.keys:
-                raise UniqueViolation("uq_hub_entries_sender_key")
-        for entry in self._appended:
-            log = disk.entries[entry.stream_id]
-            if entry.seq != len(log) + 1:
-                raise UniqueViolation("pk_hub_entries")
+            log = self._disk.entries[entry.stream_id]
             log.append(entry)
-            disk.keys[entry.sender_id, entry.key] = entry
-        for stream_id, head, digest in self._heads:
-            disk.streams[stream_id] = msgspec.structs.replace(
-                disk.streams[stream_id], head=head, digest=digest
-            )
-        for stream_id, seq in self._erased:
-            log = disk.entries[stream_id]
-            log[seq - 1] = msgspec.structs.replace(log[seq - 1], body=None, options=None)
+            log.sort(key=lambda e: e.seq)
+            self._disk.keys[entry.sender_id, entry.key] = entry
+        for write in self._writes:
+            write()
+        self.end()
 
-    def release(self) -> None:
-        """Lets go of the locks, at commit, rollback and when the node crashes."""
-        for stream_id in self._locked:
-            self._disk.locks[stream_id].release()
-        self._locked = []
+    def end(self) -> None:
+        """Lets go of everything, at commit, rollback and when the server notices that the client is gone."""
+        disk = self._disk
+        disk.locked = {stream: tx for stream, tx in disk.locked.items() if tx is not self}
+        disk.inserting = {key: tx for key, tx in disk.inserting.items() if tx is not self}
+        disk.open.pop(self, None)
+        self.ended = True
+        for tx in (self, *self._behind):
+            if tx._waiting is not None and not tx._waiting.done() and (tx is self or tx._waits_for is self):
+                tx._waiting.set_result(None)
 
 
 class MemoryStore:
-    """`hub.streams.store.StreamStore` in memory. `step` is awaited wherever the real one goes over the wire."""
+    """`hub.streams.store.Store` in memory. `step` is awaited wherever the real one goes over the wire."""
 
     def __init__(self, disk: Disk, step: Callable[[], Awaitable[None]] | None = None) -> None:
         self.disk = disk
@@ -141,14 +248,23 @@ class MemoryStore:
         tx = MemoryTx(self.disk, self._step)
         try:
             yield tx
-            await self._step()
-            tx.commit()
-        finally:
-            tx.release()
-        self.committed()
+        except BaseException:
+            self.roll_back(tx)
+            raise
+        await self.finish(tx)
 
-    def committed(self) -> None:
-        """The answer to COMMIT is on its way; a subclass may lose it."""
+    def roll_back(self, tx: MemoryTx) -> None:
+        """The block has failed, or its machine has."""
+        tx.end()
+
+    async def finish(self, tx: MemoryTx) -> None:
+        """COMMIT and its answer; a subclass may lose either."""
+        try:
+            await self._step()
+        except BaseException:
+            tx.end()
+            raise
+        tx.commit()
 
     async def heads(self, stream_ids: Sequence[int]) -> dict[int, int]:
         await self._step()
@@ -156,7 +272,7 @@ class MemoryStore:
 
     async def entries(self, stream_id: int, after: int, limit: int) -> list[Entry]:
         await self._step()
-        return self.disk.entries.get(stream_id, [])[after : after + limit]
+        return [e for e in self.disk.entries.get(stream_id, ()) if e.seq > after][:limit]
 
     async def stream(self, stream_id: int) -> StreamHead | None:
         await self._step()
@@ -212,14 +328,11 @@ class MemoryInboxes:
 
     def __init__(self, disk: Disk) -> None:
         self._disk = disk
-        self._next = 1 << 40
 
     async def ensure(self, members: Sequence[tuple[int, int]]) -> None:
         for enterprise, person in members:
-            if any(
+            if not any(
                 p == person and m["enterprise"] == enterprise and self._disk.streams[s].kind == "inbox"
                 for (s, p), m in self._disk.members.items()
             ):
-                continue
-            self._next += 1
-            self._disk.open_stream(self._next, enterprise, "inbox", [person])
+                self._disk.open_stream((1 << 40) + len(self._disk.streams), enterprise, "inbox", [person])

@@ -12,9 +12,14 @@ import pytest
 
 from tests.sim import environment
 
-SEEDS = (
-    100  # about 15 s on two cores; CI and developers run the same ones, `tests.sim.run --start` any others
-)
+SEEDS = 150  # about 40 s of one core; the same ones everywhere, `tests.sim.run --start` takes others
+FAULTS = {
+    "bus down", "bus hangs for one", "bus late", "bus lost", "bus repeated", "client stops reading", "clock set",
+    "commit finished after its line broke", "commit never arrived", "commit of the dead", "commit without an answer",
+    "connection lost", "contention", "crash: failpoint",
+    "crash: in the commit", "crash: killed", "crash: power", "cut", "database restarted",
+    "database slow", "membership changed", "partition",
+}  # fmt: skip
 
 
 @pytest.fixture(scope="session")
@@ -42,10 +47,8 @@ def test_no_promise_breaks_whatever_the_seed(python: Path) -> None:
     result = simulate(python, "--seeds", str(SEEDS), "--jobs", "2", "--seconds", "90")
     print(result)
     assert result["failed"] == 0, result["first_failures"]
-    assert result["runs"] > 20
-    assert {"crash: failpoint", "crash: power", "commit unknown", "bus lost", "bus down"} <= set(
-        result["faults"]
-    )
+    assert result["runs"] >= 50, "this machine is too slow to say anything"
+    assert set(result["faults"]) == FAULTS
 
 
 @pytest.mark.timeout(300)
@@ -59,6 +62,8 @@ def test_the_same_seed_is_the_same_run(python: Path) -> None:
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("plant", ["ack_before_commit", "missing_dedupe_key", "resume_off_by_one"])
 def test_a_planted_bug_is_found(python: Path, plant: str) -> None:
-    result = simulate(python, "--seeds", "2000", "--plant", plant, "--seconds", "90")
-    print(result)
+    result = simulate(
+        python, "--seeds", "2000", "--plant", plant, "--first", "--jobs", "2", "--seconds", "90"
+    )
+    print(f"{plant}: found in {result['failed']} of {result['runs']} seeds")
     assert result["failed"], f"{plant} was not found in {result['runs']} seeds"
