@@ -22,6 +22,9 @@ log = structlog.get_logger(__name__)
 
 QUEUE_MAX: Final = 10_000  # HELLOs waiting: a few seconds of work; later ones are told when to come back
 BATCH_MAX: Final = 256
+REREADS: Final = (
+    3  # of subscriptions that a room had overtaken; if it still has, the sweep of memberships finds out
+)
 
 REFUSALS: Final = {"left": Bye.LEFT_ENTERPRISE, "revoked": Bye.DEVICE_REVOKED, "forbidden": Bye.FORBIDDEN}
 
@@ -85,20 +88,26 @@ class Admission:
         if not entering:
             return
         await node.open_inboxes([conn.session.principal for conn, _ in entering if conn.session is not None])
-        subscriptions = await node.store.subscriptions(
-            list({c.session.principal.person_id for c, _ in entering if c.session})
-        )
-        by_member: dict[tuple[int, int], list[Subscription]] = {}
-        for subscription in subscriptions:
-            by_member.setdefault((subscription.enterprise_id, subscription.person_id), []).append(
-                subscription
-            )
+        by_member = await self._subscriptions(entering)
         await self._load_rings(entering, by_member)
+        for _ in range(REREADS):
+            if not any(node.outdated(sub) for subscriptions in by_member.values() for sub in subscriptions):
+                break
+            by_member = await self._subscriptions(entering)
         for conn, frame in entering:
             session = conn.session
             if conn.state is State.GREETING and session is not None:
                 key = (session.principal.enterprise_id, session.principal.person_id)
                 self._enter(conn, session, frame, by_member.get(key, []))
+
+    async def _subscriptions(
+        self, entering: list[tuple[Connection, Hello]]
+    ) -> dict[tuple[int, int], list[Subscription]]:
+        persons = {conn.session.principal.person_id for conn, _ in entering if conn.session is not None}
+        by_member: dict[tuple[int, int], list[Subscription]] = {}
+        for sub in await self._node.store.subscriptions(list(persons)):
+            by_member.setdefault((sub.enterprise_id, sub.person_id), []).append(sub)
+        return by_member
 
     async def _load_rings(
         self, entering: list[tuple[Connection, Hello]], by_member: dict[tuple[int, int], list[Subscription]]

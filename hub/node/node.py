@@ -304,6 +304,11 @@ class Node:
         self.cluster.room_opened(room.stream_id)
         self.recovery.settle(room)
 
+    def outdated(self, sub: Subscription) -> bool:
+        """Whether the room here has seen members come or go since this was read: then it may not be true any more."""
+        room = self.rooms.get(sub.stream_id)
+        return room is not None and room.members_version > sub.members_version
+
     def leave_room(self, conn: Connection, stream_id: int, *, told: bool = False) -> None:
         """A session no longer follows a stream; `told` if it has just been sent the entry that says so."""
         room = self.rooms.get(stream_id)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import structlog
 
+from hub.node.admission import REREADS
 from hub.node.rooms import Room, event_of
 from hub.node.session import Session
 from hub.server.connection import State
@@ -155,8 +156,13 @@ class Recovery:
         await asyncio.shield(running)
 
     async def _load_person(self, session: Session) -> None:
-        principal = session.principal
-        for sub in await self._node.store.subscriptions([principal.person_id]):
+        principal, node = session.principal, self._node
+        subscriptions = await node.store.subscriptions([principal.person_id])
+        for _ in range(REREADS):
+            if not any(node.outdated(sub) for sub in subscriptions):
+                break
+            subscriptions = await node.store.subscriptions([principal.person_id])
+        for sub in subscriptions:
             if sub.enterprise_id == principal.enterprise_id:
                 self._join(session, sub)
 
@@ -183,7 +189,7 @@ class Recovery:
         for sub, active in await node.store.changed_since(self._members_ms - MEMBERS_OVERLAP_MS):
             for conn in node.connections_of(sub.enterprise_id, sub.person_id):
                 session = conn.session
-                if session is None:
+                if session is None or node.outdated(sub):  # the next look sees it again: they overlap
                     continue
                 if active:
                     self._join(session, sub)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from hub import api
 from tests.hub.harness import World
 
@@ -50,3 +52,25 @@ async def test_a_slow_client_is_told_that_it_was_taken_out(world: World) -> None
     await world.change(name, removed=[1])
     gap = await client.when(lambda f: f[0] == 12 and f[2] == name)
     assert gap[5] == "forbidden"
+
+
+async def test_taken_out_while_coming_in(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Seed 10144: the subscriptions were read, the room saw the removal, and then the session entered all the same."""
+    node = await world.node("a")
+    name = await world.conversation(1, 2)
+    other = await world.client("a", 2)
+    load_rings = node.admission._load_rings
+
+    async def slowly(*args: Any) -> None:
+        await load_rings(*args)
+        await world.change(name, removed=[1])
+        await other.when(
+            lambda f: f[0] == 7 and f[2] == name and f[6] == "membership" and f[8]["removed"] == ["1"]
+        )
+
+    monkeypatch.setattr(node.admission, "_load_rings", slowly)
+    client = await world.client("a", 1, resume={name: 1})
+    (conn,) = node.connections_of(1, 1)
+    assert conn.session is not None
+    assert int(name) not in conn.session.floors
+    await client.when(lambda f: f[0] == 12 and f[2] == name and f[5] == "forbidden")
