@@ -1,8 +1,9 @@
-"""The double of the hub's tables. `tests/contract/test_store.py` plays the same scripts on it and on PostgreSQL.
+"""The double of the hub's tables. `tests/contract/test_store*.py` holds it to PostgreSQL.
 
-It has the semantics the hub relies on: read committed; row locks on streams held until the end and given in order of
-asking; who inserts a key that an open transaction has inserted waits for its end; a circle of waiting ends with
-`Contention` for the one who closes it; everything becomes visible at once, at the commit.
+It has the semantics the hub relies on: read committed; row locks on streams held until the end (who waits for one gets
+it in any order, as in PostgreSQL when the row has changed); who inserts a key that an open transaction has inserted
+waits for its end; a circle of waiting ends with `Contention` for the one who closes it; everything becomes visible at
+once, at the commit.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ from dataclasses import dataclass, field
 import msgspec
 
 from core.db import CommitUnknown, Contention, UniqueViolation
-from core.db.errors import ConnectionLost
+from core.db.errors import ConnectionLost, DatabaseError
+from core.errors import BankhubError
 from hub.streams.rules import EMPTY_DIGEST
 from hub.streams.store import Entry, Mark, StreamHead, Subscription
 from hub.wire.codec import unpack
@@ -33,7 +35,6 @@ class Disk:
     keys: dict[tuple[int, str], Entry] = field(default_factory=dict)
     members: dict[tuple[int, int], dict[str, int]] = field(default_factory=dict)
     locked: dict[int, MemoryTx] = field(default_factory=dict)
-    queues: dict[int, list[MemoryTx]] = field(default_factory=dict)
     inserting: dict[Key, MemoryTx] = field(default_factory=dict)
     open: dict[MemoryTx, None] = field(default_factory=dict)
 
@@ -57,6 +58,10 @@ def _member(enterprise_id: int, floor: int, now_ms: int) -> dict[str, int]:
     }  # fmt: skip
 
 
+def _without_body(entry: Entry) -> Entry:
+    return msgspec.structs.replace(entry, body=None, options=None)
+
+
 class MemoryTx:
     """`hub.streams.store.CommitTx` in memory, and `hub.membership.store.change_members`: writes wait for the commit."""
 
@@ -64,10 +69,13 @@ class MemoryTx:
         self._disk, self._step = disk, step
         self._appended: list[Entry] = []
         self._writes: list[Callable[[], None]] = []
+        self._erased: dict[tuple[int, int], None] = {}
+        self._active: dict[tuple[int, int], bool] = {}  # memberships changed here
         self._waits_for: MemoryTx | None = None
         self._waiting: asyncio.Future[None] | None = None
         self._behind: list[MemoryTx] = []  # those who wait for our end
         self.ended = False  # committed, rolled back, or its server went down
+        self.failed = False  # by a refused statement
         disk.open[self] = None
 
     async def lock(self, stream_ids: Sequence[int]) -> dict[int, StreamHead]:
@@ -80,26 +88,18 @@ class MemoryTx:
         return found
 
     async def _lock(self, stream_id: int) -> None:
-        disk = self._disk
+        while (owner := self._disk.locked.get(stream_id, self)) is not self:
+            await self._wait(owner)
         if self.ended:
             raise ConnectionLost
-        if disk.locked.get(stream_id) is self:
-            return
-        queue = disk.queues.setdefault(stream_id, [])
-        queue.append(self)
-        try:
-            while (owner := disk.locked.get(stream_id, self)) is not self or queue[0] is not self:
-                await self._wait(owner if owner is not self else queue[0])
-            disk.locked[stream_id] = self
-        finally:
-            queue.remove(self)
+        self._disk.locked[stream_id] = self
 
     async def _wait(self, other: MemoryTx) -> None:
         """Until another transaction ends. Raises `Contention`, and `ConnectionLost` when we are ended ourselves."""
         ahead: MemoryTx | None = other
         while ahead is not None:
             if ahead is self:
-                raise Contention("deadlock detected")
+                raise self._failed(Contention("deadlock detected"))
             ahead = ahead._waits_for
         self._waits_for = other
         other._behind.append(self)
@@ -111,17 +111,25 @@ class MemoryTx:
         if self.ended:
             raise ConnectionLost
 
+    def _failed(self, error: BankhubError) -> BankhubError:
+        """A refused statement ends the transaction at the server; the client has yet to say ROLLBACK."""
+        self.end()
+        self.failed = True
+        return error
+
     async def members(self, stream_id: int, person_ids: Sequence[int]) -> set[int]:
         await self._step()
-        members = self._disk.members
-        return {p for p in person_ids if members.get((stream_id, p), {}).get("active") == 1}
+        return {p for p in person_ids if self._is_member(stream_id, p)}
+
+    def _is_member(self, stream_id: int, person: int) -> bool:
+        member = (stream_id, person)
+        return self._active.get(member, self._disk.members.get(member, {}).get("active") == 1)
 
     async def by_keys(self, keys: Sequence[tuple[int, str]]) -> dict[tuple[int, str], Entry]:
         await self._step()
         mine = {(e.sender_id, e.key): e for e in self._appended}
-        return {
-            key: entry for key in keys if (entry := mine.get(key) or self._disk.keys.get(key)) is not None
-        }
+        found = {key: mine.get(key) or self._disk.keys.get(key) for key in keys}
+        return {key: self._seen(entry) for key, entry in found.items() if entry is not None}
 
     async def entry(self, stream_id: int, seq: int) -> Entry | None:
         await self._step()
@@ -129,7 +137,12 @@ class MemoryTx:
 
     def _written(self, stream_id: int) -> list[Entry]:
         mine = [e for e in self._appended if e.stream_id == stream_id]
-        return [*self._disk.entries.get(stream_id, ()), *mine]
+        return [self._seen(e) for e in (*self._disk.entries.get(stream_id, ()), *mine)]
+
+    def _seen(self, entry: Entry) -> Entry:
+        """As this transaction sees it."""
+        gone = (entry.stream_id, entry.seq) in self._erased
+        return _without_body(entry) if gone else entry
 
     async def append(self, entries: Sequence[Entry]) -> None:
         await self._step()
@@ -145,7 +158,7 @@ class MemoryTx:
         if self.ended:
             raise ConnectionLost
         if other is self or self.taken(key):
-            raise UniqueViolation("pk_hub_entries" if key[0] == "pk" else "uq_hub_entries_sender_key")
+            raise self._failed(UniqueViolation("pk" if key[0] == "pk" else "uq_hub_entries_sender_key"))
         disk.inserting[key] = self
 
     def taken(self, key: Key) -> bool:
@@ -181,13 +194,10 @@ class MemoryTx:
             ]
             doomed += [(stream_id, e.seq) for e in edits if unpack(e.body or b"")["seq"] == seq]
 
-        def write() -> None:
-            for stream_id, seq in doomed:
-                log = self._disk.entries.get(stream_id, [])
-                if 0 < seq <= len(log):
-                    log[seq - 1] = msgspec.structs.replace(log[seq - 1], body=None, options=None)
-
-        self._writes.append(write)
+        there = {
+            (e.stream_id, e.seq) for stream_id in {s for s, _ in doomed} for e in self._written(stream_id)
+        }
+        self._erased |= {place: None for place in doomed if place in there}
 
     async def change_members(
         self, head: StreamHead, *, added: Sequence[int], removed: Sequence[int], floor: int, now_ms: int
@@ -196,8 +206,9 @@ class MemoryTx:
         assert not set(added) & set(removed)
         await self._step()
         stream_id, rows = head.stream_id, self._disk.members
-        joined = [p for p in dict.fromkeys(added) if rows.get((stream_id, p), {}).get("active") != 1]
-        left = [p for p in dict.fromkeys(removed) if rows.get((stream_id, p), {}).get("active") == 1]
+        joined = [p for p in dict.fromkeys(added) if not self._is_member(stream_id, p)]
+        left = [p for p in dict.fromkeys(removed) if self._is_member(stream_id, p)]
+        self._active |= {(stream_id, p): True for p in joined} | {(stream_id, p): False for p in left}
 
         def write() -> None:
             for person in joined:
@@ -212,9 +223,9 @@ class MemoryTx:
         return joined, left
 
     def commit(self) -> None:
-        """Makes everything visible at once and ends. Raises `CommitUnknown` if it has ended before."""
+        """Makes everything visible at once and ends. Raises `CommitUnknown` or `DatabaseError` if it has ended."""
         if self.ended:
-            raise CommitUnknown
+            raise DatabaseError if self.failed else CommitUnknown
         for entry in self._appended:
             log = self._disk.entries[entry.stream_id]
             log.append(entry)
@@ -222,6 +233,11 @@ class MemoryTx:
             self._disk.keys[entry.sender_id, entry.key] = entry
         for write in self._writes:
             write()
+        for stream_id, seq in self._erased:
+            log = self._disk.entries.get(stream_id, [])
+            if 0 < seq <= len(log):
+                log[seq - 1] = gone = _without_body(log[seq - 1])
+                self._disk.keys[gone.sender_id, gone.key] = gone
         self.end()
 
     def end(self) -> None:

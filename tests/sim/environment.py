@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import shutil
@@ -50,8 +51,16 @@ def prepared() -> Path:
     python = place / "bin/python"
     if (place / "complete").exists():
         return python
-    shutil.rmtree(place, ignore_errors=True)
     place.parent.mkdir(exist_ok=True)
+    with place.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # the workers of one test run come here together
+        if not (place / "complete").exists():
+            _make(base, place)
+    return python
+
+
+def _make(base: Path, place: Path) -> None:
+    shutil.rmtree(place, ignore_errors=True)
     environment = os.environ | {"UV_SYSTEM_CERTS": "1", "VIRTUAL_ENV": str(place)}
     uv = Path(sys.executable).with_name("uv")
     for words in (
@@ -60,4 +69,3 @@ def prepared() -> Path:
     ):
         subprocess.run([str(word) for word in words], check=True, env=environment, timeout=300)
     (place / "complete").touch()
-    return python
