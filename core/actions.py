@@ -7,7 +7,7 @@ records and the tests that call every action as every role and as another tenant
         card_id: Id
         name: Text
 
-    @action(Rename, roles={"boss", "administrator"}, idempotent=True)
+    @action(Rename, needs=CARDS_MANAGE, idempotent=True)
     async def rename(ctx: Context, command: Rename) -> Card: ...
 
     @on(MemberRemoved)
@@ -24,16 +24,36 @@ from typing import Any, ClassVar, Final, Generic, TypeVar
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter
 
+from core.access import (
+    BANK,
+    INTERNAL,
+    MEMBER,
+    PERSON,
+    PUBLIC,
+    REGISTERED,
+    ROLES,
+    STAFF,
+    Access,
+    Needs,
+    Permission,
+    Principal,
+    Resource,
+    service_principal,
+)
 from core.context import Context
 from core.errors import NotFound
 from core.values import ID_MAX, WIRE, Bytes, Id, Secret, Value
 
 __all__ = [
-    "AUTHENTICATED",
+    "BANK",
     "ID_MAX",
     "INTERNAL",
+    "MEMBER",
+    "PERSON",
     "PUBLIC",
+    "REGISTERED",
     "ROLES",
+    "STAFF",
     "WIRE",
     "Access",
     "Action",
@@ -43,9 +63,12 @@ __all__ = [
     "Event",
     "EventHandler",
     "Id",
+    "Needs",
+    "Permission",
     "Principal",
     "Rate",
     "Registry",
+    "Resource",
     "Secret",
     "Value",
     "action",
@@ -125,43 +148,7 @@ EVENTS: Final[dict[str, type[Event]]] = {}
 """Every event this process has imported, by name."""
 
 
-# --- who ------------------------------------------------------------------------------------------------------------
-
-ROLES: Final = frozenset({"employee", "finance_maker", "finance_reviewer", "boss", "administrator"})
-SERVICE_ROLE: Final = "service"
-
-
-@dataclass(frozen=True, slots=True)
-class Principal:
-    """Who calls: one person in one enterprise on one device, as the access token says; or a service."""
-
-    person_id: int
-    enterprise_id: int
-    roles: frozenset[str]
-    session_id: int
-    device: str
-    expires_at_ms: int
-
-    @property
-    def is_service(self) -> bool:
-        return SERVICE_ROLE in self.roles
-
-
-def service_principal(enterprise_id: int, expires_at_ms: int, service: str) -> Principal:
-    """A service acting for itself, for one enterprise (0: none)."""
-    return Principal(0, enterprise_id, frozenset({SERVICE_ROLE}), 0, service, expires_at_ms)
-
-
-@dataclass(frozen=True, slots=True)
-class Access:
-    """A kind of caller; use the three constants or a set of roles."""
-
-    kind: str
-
-
-PUBLIC: Final = Access("public")  # anybody, logged in or not
-AUTHENTICATED: Final = Access("authenticated")  # any person, whatever the role; services too
-INTERNAL: Final = Access("internal")  # only other services, on whosever behalf; never from outside
+# --- declarations ---------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,8 +159,6 @@ class Rate:
     per_s: float
 
 
-# --- declarations ---------------------------------------------------------------------------------------------------
-
 Handler = Callable[["Context", C], Awaitable[R]]
 
 
@@ -182,7 +167,7 @@ class Action(Generic[C, R]):
     """One declared action. Calling it calls its handler, for tests of the handler alone."""
 
     command: type[C]
-    roles: frozenset[str] | Access
+    needs: Needs
     handler: Callable[[Context, C], Awaitable[R]]
     idempotent: bool
     audited: bool
@@ -209,7 +194,7 @@ class Action(Generic[C, R]):
 def action(
     command: type[C],
     *,
-    roles: Iterable[str] | Access,
+    needs: Needs,
     idempotent: bool = False,
     audited: bool = True,
     transaction: bool = True,
@@ -218,29 +203,21 @@ def action(
 ) -> Callable[[Callable[[Context, C], Awaitable[R]]], Action[C, R]]:
     """Declare the action of `command`.
 
-    `roles` has no default: who may call is part of every declaration. `idempotent` keeps the answer under the
-    caller's key. `audited=False` is for reads only: such an action must not write. `transaction=False` runs the
-    handler without one (it hashes, waits or talks to others first) and lets it open its own by `ctx.transact`.
+    `needs` has no default: who may call is part of every declaration (`core.access`). `idempotent` keeps the answer
+    under the caller's key. `audited=False` is for reads only: such an action must not write. `transaction=False` runs
+    the handler without one (it hashes, waits or talks to others first) and lets it open its own by `ctx.transact`.
     `limit` is per person, or per address where nobody is logged in. `step_up` names the proof asked for first.
     Raises `TypeError` for a declaration that makes no sense.
     """
     if not command.action_name:
         raise TypeError(f'{command.__name__} names no action: class {command.__name__}(…, action="…")')
-    allowed = roles if isinstance(roles, Access) else frozenset(roles)
-    if not isinstance(allowed, Access):
-        unknown = allowed - ROLES - {SERVICE_ROLE}
-        if unknown or not allowed:
-            raise TypeError(
-                f"{command.action_name}: unknown roles {sorted(unknown)}" if unknown else "no roles"
-            )
-
-    if idempotent and (not transaction or allowed is PUBLIC):
+    if idempotent and (not transaction or needs is PUBLIC):
         raise TypeError(
             f"{command.action_name}: a stored answer needs a caller and a transaction to be stored in"
         )
 
     def declare(handler: Callable[[Context, C], Awaitable[R]]) -> Action[C, R]:
-        return Action(command, allowed, handler, idempotent, audited, transaction, limit, step_up)
+        return Action(command, needs, handler, idempotent, audited, transaction, limit, step_up)
 
     return declare
 
@@ -315,4 +292,4 @@ class Registry:
 
     def public(self) -> list[Action[Any, Any]]:
         """What callers from outside may see, by name."""
-        return [a for _, a in sorted(self.actions.items()) if a.roles is not INTERNAL]
+        return [a for _, a in sorted(self.actions.items()) if a.needs is not INTERNAL]

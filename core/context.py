@@ -6,10 +6,21 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from core.access import (
+    SERVICE_GRANTS,
+    Decision,
+    Grant,
+    Grants,
+    Permission,
+    Principal,
+    Reach,
+    Resource,
+    within,
+)
 from core.errors import Internal, Unauthenticated
 
 if TYPE_CHECKING:
-    from core.actions import Command, Event, Principal
+    from core.actions import Action, Command, Event
     from core.clock import Clock
     from core.db import Transaction
     from core.dispatch import Dispatcher
@@ -46,9 +57,11 @@ class Context:
     """One invocation of an action or event handler. Not shared between tasks."""
 
     __slots__ = (
+        "action",
         "deadline",
         "dispatcher",
         "effects",
+        "grants",
         "invocation",
         "key",
         "noted",
@@ -72,8 +85,7 @@ class Context:
         source: Source,
         invocation: str,
         key: str | None = None,
-        transaction: Transaction | None = None,
-        effects: Effects | None = None,
+        action: Action[Any, Any] | None = None,
     ) -> None:
         self.runtime = runtime
         self.dispatcher = dispatcher
@@ -84,8 +96,10 @@ class Context:
         self.source = source
         self.invocation = invocation  # stays the same over retries of the transaction
         self.key = key
-        self.transaction = transaction
-        self.effects = effects if effects is not None else Effects()
+        self.action = action  # None: an event is handled
+        self.grants: Grants | None = None  # of the principal; None: nobody is logged in, or a service
+        self.transaction: Transaction | None = None
+        self.effects = Effects()
         self.noted: dict[str, object] = {}  # for the audit row
 
     @property
@@ -118,6 +132,22 @@ class Context:
     def enterprise_id(self) -> int:
         """The caller's tenant: the only one this invocation may touch. Raises `Unauthenticated`."""
         return self.caller.enterprise_id
+
+    @property
+    def held(self) -> tuple[Grants, Grant]:
+        """What the caller has, and how far the permission goes that this action needs."""
+        if self.caller.is_service or self.grants is None:
+            return SERVICE_GRANTS, Grant()
+        needs = self.action.needs if self.action is not None else None
+        grant = self.grants.of(needs) if isinstance(needs, Permission) else None
+        return self.grants, grant or Grant(Reach.OWN)
+
+    def allow(self, resource: Resource) -> None:
+        """Whether this record is within what the caller holds. Raises `Forbidden`: say `NotFound` where that tells."""
+        grants, grant = self.held
+        decision: Decision = within(grant, grants, self.caller, resource)
+        if decision.refusal is not None:
+            raise decision.refusal
 
     def remaining_s(self) -> float:
         """Time left before the caller stops waiting; negative when it has."""

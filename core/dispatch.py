@@ -16,32 +16,17 @@ import structlog
 from pydantic import ValidationError
 
 from core import audit, idempotency, outbox
-from core.actions import (
-    AUTHENTICATED,
-    INTERNAL,
-    PUBLIC,
-    Access,
-    Action,
-    Command,
-    Context,
-    Event,
-    EventHandler,
-    Principal,
-    Rate,
-    service_principal,
-)
+from core.access import INTERNAL, PUBLIC, SERVICE_GRANTS, Grants, Principal, decide, service_principal
+from core.actions import Action, Command, Context, Event, EventHandler, Rate
 from core.context import Effects, Source
 from core.db import UniqueViolation
 from core.errors import (
     BankhubError,
     Conflict,
     DeadlineExceeded,
-    Forbidden,
     Internal,
     Invalid,
-    NotFound,
     TooManyRequests,
-    Unauthenticated,
     Unavailable,
 )
 from core.limits import Buckets
@@ -148,15 +133,31 @@ class Dispatcher:
         if action.limit is not None:
             self._buckets.take((action.name, caller), action.limit)
         try:
-            permit(action, who, internal=call.internal)
+            ctx.grants = await self._grants(action, who)
+            permit(action, who, ctx.grants, internal=call.internal)
         except BankhubError as refusal:
-            if action.audited and who is not None:
+            if action.audited and who is not None and not refusal.temporary:
                 try:
                     self._buckets.take(("refusals", caller), _REFUSALS)
                 except TooManyRequests:
                     raise refusal from None
                 await self.runtime.db.run(audit.record, ctx, action, None, refusal.code)
             raise
+
+    async def _grants(self, action: Action[Any, Any], who: Principal | None) -> Grants | None:
+        """What the caller has, as far as it matters here; seconds old at most."""
+        if who is None or action.needs is PUBLIC:
+            return None
+        return SERVICE_GRANTS if who.is_service else await self.runtime.access.grants(who)
+
+    async def _permit_now(self, tx: Transaction, action: Action[Any, Any] | None, ctx: Context) -> None:
+        """Ask again in the transaction of a write: what was taken away a moment ago is gone."""
+        who = ctx.principal
+        if action is None or not action.audited or action.needs in (PUBLIC, INTERNAL):
+            return
+        if who is not None and not who.is_service:
+            ctx.grants = await self.runtime.access.grants_now(tx, who)
+            permit(action, who, ctx.grants, internal=True)
 
     # --- execution ------------------------------------------------------------------------------------------------
 
@@ -240,6 +241,7 @@ class Dispatcher:
                 return Outcome(None, replayed=True, refusal=stored.refusal)
             else:
                 return Outcome(command.result.validate_python(stored.value), replayed=True)
+        await self._permit_now(tx, action, ctx)
         result = await action.handler(ctx, command)
         if action.audited:
             await audit.record(tx, ctx, action, request, "ok")
@@ -290,6 +292,7 @@ class Dispatcher:
 
         async def attempt(tx: Transaction) -> R:
             begin(ctx, tx)
+            await self._permit_now(tx, ctx.action, ctx)
             result = await step(ctx, *args)
             await self._seal(tx, ctx)
             return result
@@ -340,12 +343,13 @@ class Dispatcher:
             result: R = outcome.result
             return result
         action = ctx.runtime.registry.get(name)
-        permit(action, who, internal=True)
+        grants = ctx.grants if who is ctx.principal else SERVICE_GRANTS
+        permit(action, who, grants, internal=True)
         if not action.transaction:
             raise Internal(f"{name} opens its own transactions and cannot join one")
         with span(name, ctx.trace, ctx.rng, edge="nested") as trace:
             inner = self._context(action, call, trace, ctx.invocation)
-            inner.transaction, inner.effects = ctx.transaction, ctx.effects
+            inner.transaction, inner.effects, inner.grants = ctx.transaction, ctx.effects, grants
             try:
                 result = await action.handler(inner, command)
                 if action.audited:
@@ -411,6 +415,7 @@ class Dispatcher:
             source=call.source,
             invocation=invocation or self.runtime.rng.token()[:32],
             key=call.key,
+            action=action,
         )
 
 
@@ -419,25 +424,14 @@ def begin(ctx: Context, tx: Transaction) -> None:
     ctx.transaction, ctx.effects = tx, Effects()
 
 
-def permit(action: Action[Any, Any], who: Principal | None, *, internal: bool) -> None:
-    """Whether this caller may call this action, by its declaration alone.
+def permit(action: Action[Any, Any], who: Principal | None, grants: Grants | None, *, internal: bool) -> None:
+    """Whether this caller may call this action, by its declaration.
 
     Raises `Unauthenticated` or `Forbidden`, and `NotFound` for internal actions: they do not exist from outside.
     """
-    allowed = action.roles
-    if allowed is PUBLIC:
-        return
-    if allowed is INTERNAL:
-        if not internal:
-            raise NotFound
-        return
-    if who is None:
-        raise Unauthenticated
-    if allowed is AUTHENTICATED:
-        return
-    assert not isinstance(allowed, Access), "every kind of access is handled above"
-    if allowed.isdisjoint(who.roles):
-        raise Forbidden
+    refusal = decide(action.needs, who, grants, internal=internal).refusal
+    if refusal is not None:
+        raise refusal
 
 
 def parse(action: Action[Any, Any], fields: object) -> Command[Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from core.access import Grantor, TokenGrants
 from core.actions import Registry
 from core.config_center import ConfigCenter
 
@@ -23,7 +24,8 @@ class Runtime:
     """Made once by the composition root and given to every service; nothing here is global.
 
     `node` is unique per process start. `registry` is filled by `core.service.Host` before any service starts.
-    `calls` is how services reach each other and how the edges reach them; `Host.start` opens it.
+    `calls` is how services reach each other and how the edges reach them; `Host.start` opens it. `access` knows what
+    people hold; without identities behind it the token is believed.
     """
 
     settings: Settings
@@ -34,6 +36,7 @@ class Runtime:
     bus: Bus
     node: str
     calls: Calls
+    access: Grantor = field(default_factory=TokenGrants)
     registry: Registry = field(default_factory=Registry)
     config: ConfigCenter = field(
         init=False

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import base64
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any, Final
@@ -19,7 +19,7 @@ from joserfc import jwt
 from joserfc.errors import JoseError
 from joserfc.jwk import ECKey, OctKey
 
-from core.actions import ROLES, SERVICE_ROLE, Principal
+from core.access import ROLES, SERVICE_ROLE, Principal
 from core.clock import Clock
 from core.errors import Invalid, Unauthenticated
 from core.keys import cluster_secret, derive, keep
@@ -96,9 +96,12 @@ class AccessTokens:
             "roles": sorted(principal.roles),
             "sid": str(principal.session_id),
             "did": principal.device,
+            "acr": str(principal.acr),
             "iat": now_ms / 1000,
             "exp": expires_s,
         }
+        if principal.scopes is not None:
+            claims |= {"scope": " ".join(sorted(principal.scopes)), "client_id": principal.client_id}
         header = {"alg": "ES256", "typ": "at+jwt", "kid": self._current}
         return jwt.encode(header, claims, self._keys[self._current], algorithms=["ES256"]), expires_s * 1000
 
@@ -138,8 +141,9 @@ class AccessTokens:
             if read.header.get("typ") != "at+jwt" or claims["iss"] != ISSUER or claims["aud"] != AUDIENCE:
                 raise ValueError("not an access token of ours")
             roles = frozenset(claims["roles"])
-            if not roles <= ROLES:
+            if not _are_roles(roles):
                 raise ValueError("a role that people do not have")
+            scope = claims.get("scope")
             principal = Principal(
                 person_id=int(claims["sub"]),
                 enterprise_id=int(claims["ent"]),
@@ -147,6 +151,9 @@ class AccessTokens:
                 session_id=int(claims["sid"]),
                 device=str(claims["did"]),
                 expires_at_ms=int(claims["exp"]) * 1000,
+                acr=int(claims.get("acr", 1)),
+                scopes=None if scope is None else frozenset(scope.split()),
+                client_id=str(claims.get("client_id", "")),
             )
             return principal, int(claims["iat"] * 1000)
         except (JoseError, KeyError, TypeError, ValueError) as error:
@@ -213,6 +220,9 @@ class ServiceTokens:
                 who.session_id,
                 who.device,
                 who.expires_at_ms,
+                who.acr,
+                None if who.scopes is None else sorted(who.scopes),
+                who.client_id,
             ]
         return jwt.encode({"alg": "HS256", "typ": "service+jwt"}, claims, self._key, algorithms=["HS256"])
 
@@ -258,7 +268,15 @@ def _source(source: Any) -> tuple[str, str, str]:
 def _principal(who: Any) -> Principal | None:
     if who is None:
         return None
-    person_id, enterprise_id, roles, session_id, device, expires_at_ms = who
-    if not frozenset(roles) <= ROLES | {SERVICE_ROLE}:
+    person_id, enterprise_id, roles, session_id, device, expires_at_ms, acr, scopes, client_id = who
+    if not _are_roles(set(roles) - {SERVICE_ROLE}):
         raise Invalid("unknown role")
-    return Principal(person_id, enterprise_id, frozenset(roles), session_id, device, expires_at_ms)
+    asked = None if scopes is None else frozenset(scopes)
+    return Principal(
+        person_id, enterprise_id, frozenset(roles), session_id, device, expires_at_ms, acr, asked, client_id
+    )
+
+
+def _are_roles(names: Iterable[str]) -> bool:
+    """Built-in ones, or ids of an enterprise's own."""
+    return all(name in ROLES or (name.isascii() and name.isdecimal()) for name in names)

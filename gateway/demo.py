@@ -96,7 +96,9 @@ async def _seed(
         enterprise_id = await store.enterprise_by_code(tx, credit_code)
         if enterprise_id is None:
             enterprise_id = ids.next()
-            await store.insert_enterprise(tx, enterprise_id, name=name, credit_code=credit_code, now=now)
+            await store.insert_enterprise(
+                tx, enterprise_id, name=name, credit_code=credit_code, now=now, stage="contracted"
+            )
         enterprise_ids.append(enterprise_id)
     everybody = []
     for login, name, phone, places in PEOPLE:

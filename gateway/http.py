@@ -181,7 +181,7 @@ class Edge:
         if not given:
             return None
         action = self._runtime.registry.actions.get(name)
-        if action is not None and action.roles is PUBLIC:
+        if action is not None and action.needs is PUBLIC:
             return None  # an old token must not keep anybody from logging in
         scheme, _, token = given[0].partition(" ")
         if len(given) > 1 or scheme.lower() != "bearer":

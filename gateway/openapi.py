@@ -9,7 +9,7 @@ from typing import Any, Final
 import orjson
 from pydantic import TypeAdapter
 
-from core.actions import AUTHENTICATED, PUBLIC, Access, Action
+from core.actions import PUBLIC, Action, Permission
 from core.errors import TREE
 
 _TWICE: Final = re.compile(r"\b([a-z]+)__api__([A-Za-z]+)")
@@ -135,7 +135,7 @@ def _operation(action: Action[Any, Any], given: Any, gives: Any) -> dict[str, An
             "200": {"description": "Done", "content": {"application/json": {"schema": gives}}},
             **{status: {"$ref": f"#/components/responses/{status}"} for status in sorted(_STATUSES)},
         },
-        "x-bankhub-roles": _roles(action.roles),
+        **_needs(action),
         "x-bankhub-idempotent": action.idempotent,
         "x-bankhub-audited": action.audited,
     }
@@ -143,15 +143,17 @@ def _operation(action: Action[Any, Any], given: Any, gives: Any) -> dict[str, An
         operation["x-bankhub-limit"] = {"burst": action.limit.burst, "per_s": action.limit.per_s}
     if action.step_up is not None:
         operation["x-bankhub-step-up"] = action.step_up
-    if action.roles is PUBLIC:
+    if action.needs is PUBLIC:
         operation["security"] = []
     return operation
 
 
-def _roles(allowed: frozenset[str] | Access) -> Any:
-    if isinstance(allowed, Access):
-        return "everybody" if allowed is PUBLIC else "people" if allowed is AUTHENTICATED else allowed.kind
-    return sorted(allowed)
+def _needs(action: Action[Any, Any]) -> dict[str, Any]:
+    """Who may call, as the declaration says."""
+    needs = action.needs
+    if not isinstance(needs, Permission):
+        return {"x-bankhub-needs": needs.kind}
+    return {"x-bankhub-needs": needs.name, "x-bankhub-roles": sorted(needs.roles)}
 
 
 def _refusal(what: str) -> dict[str, Any]:

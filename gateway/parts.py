@@ -15,6 +15,7 @@ from core.errors import BankhubError
 from core.keys import cluster_secret, derive
 from core.runtime import Runtime
 from core.tokens import AccessTokens
+from gateway.access.grantor import CHANGED, changed
 from gateway.identity import store as people
 from gateway.sessions import store
 from gateway.sessions.passwords import Passwords
@@ -64,6 +65,16 @@ class Parts:
         async def announce() -> None:
             self._refuse(sessions, memberships)
             await self._runtime.bus.publish(ENDED, pack([sessions, memberships]))
+
+        ctx.after_commit(announce)
+
+    def regrant(self, ctx: Context, members: list[tuple[int, int]]) -> None:
+        """After the commit, let every process read the grants of these (person, enterprise) anew; person 0: of all."""
+
+        async def announce() -> None:
+            for person_id, enterprise_id in members:
+                self._runtime.access.forget(person_id, enterprise_id)
+            await self._runtime.bus.publish(CHANGED, changed(members))
 
         ctx.after_commit(announce)
 

@@ -75,6 +75,7 @@ async def open_runtime(settings: Settings) -> AsyncIterator[Runtime]:
     from core.bus import RedisBus
     from core.calls import Calls
     from core.ids import WorkerLease
+    from gateway.access.grantor import MemberGrants
 
     clock, rng = SystemClock(), SystemRng()
     async with AsyncExitStack() as stack:
@@ -93,7 +94,9 @@ async def open_runtime(settings: Settings) -> AsyncIterator[Runtime]:
         stack.push_async_callback(calls.close)
         if settings.otlp_url is not None:
             stack.callback(export_spans(settings.otlp_url, "bankhub", node))
-        yield Runtime(settings, clock, rng, lease.ids, db, bus, node, calls)
+        access = MemberGrants(db, clock)
+        await access.follow(bus)
+        yield Runtime(settings, clock, rng, lease.ids, db, bus, node, calls, access)
 
 
 async def open_database(settings: Settings) -> Database:
@@ -203,7 +206,7 @@ def openapi() -> dict[str, Any]:
     from core.actions import INTERNAL
     from gateway.openapi import document
 
-    return document([action for action in actions() if action.roles is not INTERNAL], version=VERSION)
+    return document([action for action in actions() if action.needs is not INTERNAL], version=VERSION)
 
 
 def bench(words: Sequence[str]) -> int:

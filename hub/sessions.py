@@ -6,7 +6,7 @@ from core.actions import INTERNAL, Context, action
 from hub import api
 
 
-@action(api.CloseSessions, roles=INTERNAL, idempotent=False)
+@action(api.CloseSessions, needs=INTERNAL, idempotent=False)
 async def close(ctx: Context, command: api.CloseSessions) -> None:
     """End sessions on every node, once the caller's transaction is committed."""
     api.close_sessions(ctx, command)

@@ -18,16 +18,20 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field, StringConstraints
 
-from core.actions import Bytes, Command, Id, Value
+from core.actions import STAFF, Bytes, Command, Id, Permission, Value
 from im.conversations.rules import MEMBERS_PER_CHANGE, Kind, Role, clean_title
 from im.ports import People
 
 __all__ = [
-    "AddMembers", "Changed", "Conversation", "ConversationDetail", "Conversations", "CreateGroup", "Disband", "Entries",
-    "Entry", "GetConversation", "History", "Key", "Kind", "ListConversations", "ListMembers", "Member", "Members",
-    "OpenDirect", "Options", "People", "Reader", "Readers", "Recall", "RemoveMember", "RemovePerson", "Rename", "Role",
-    "Send", "Sent", "SetOwner", "WhoHasRead",
+    "CONVERSATIONS_MANAGE", "MESSAGES_READ", "MESSAGES_SEND", "AddMembers", "Changed", "Conversation",
+    "ConversationDetail", "Conversations", "CreateGroup", "Disband", "Entries", "Entry", "GetConversation", "History",
+    "Key", "Kind", "ListConversations", "ListMembers", "Member", "Members", "OpenDirect", "Options", "People", "Reader",
+    "Readers", "Recall", "RemoveMember", "RemovePerson", "Rename", "Role", "Send", "Sent", "SetOwner", "WhoHasRead",
 ]  # fmt: skip
+
+MESSAGES_READ = Permission("messages:read", "查看会话和消息", STAFF, risk=2)
+MESSAGES_SEND = Permission("messages:send", "发送消息", STAFF, risk=1, scope=True)
+CONVERSATIONS_MANAGE = Permission("conversations:manage", "建群和管理群", STAFF, risk=1)
 
 Title = Annotated[str, StringConstraints(max_length=200), AfterValidator(clean_title)]
 Key = Annotated[str, StringConstraints(pattern=r"^[0-9A-Za-z_-]{1,64}$")]

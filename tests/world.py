@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+from core.access import TokenGrants
 from core.actions import Principal
 from core.bus import MemoryBus, MemoryNetwork
 from core.calls import Calls
@@ -18,6 +19,7 @@ from core.rng import SystemRng
 from core.runtime import Runtime
 from core.service import Host, Service
 from core.settings import Settings, load
+from gateway.access.grantor import MemberGrants
 
 _workers = iter(range(1 << 30))
 
@@ -45,7 +47,10 @@ async def process(
     clock: Clock | None = None,
     network: MemoryNetwork | None = None,
 ) -> AsyncIterator[Runtime]:
-    """A started process with these services; stopped and closed at the end."""
+    """A started process with these services; stopped and closed at the end.
+
+    With the gateway among them people have what its tables say, otherwise what their principals say.
+    """
     assert settings.database_url is not None
     clock, rng = clock or SystemClock(), SystemRng()
     db = await connect(
@@ -53,6 +58,9 @@ async def process(
     )
     bus = MemoryBus(network or MemoryNetwork())
     await bus.start()
+    made = list(services(clock, db) if callable(services) else services)
+    access = MemberGrants(db, clock)
+    await access.follow(bus)
     runtime = Runtime(
         settings=settings,
         clock=clock,
@@ -62,8 +70,9 @@ async def process(
         bus=bus,
         node=f"test-{secrets.token_hex(4)}",
         calls=Calls(),
+        access=access if any(one.name == "gateway" for one in made) else TokenGrants(),
     )
-    host = Host(runtime, services(clock, db) if callable(services) else services)
+    host = Host(runtime, made)
     try:
         await host.start()
         yield runtime

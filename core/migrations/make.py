@@ -26,11 +26,11 @@ ROOT: Final = DIRECTORY.parent.parent
 
 
 def import_schemas() -> list[str]:
-    """Import the schema.py of every package beside core, so that all tables are in the metadata; their names."""
+    """Import the schema of every package beside core, so that all tables are in the metadata; their names."""
     names = [
         f"{package.name}.schema"
         for package in pkgutil.iter_modules([str(ROOT)])
-        if package.ispkg and (ROOT / package.name / "schema.py").is_file()
+        if package.ispkg and any((ROOT / package.name).glob("schema*"))
     ]
     for name in names:
         importlib.import_module(name)

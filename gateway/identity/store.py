@@ -26,8 +26,9 @@ _BY_LOGIN = sql(
 _BY_PHONE = sql("SELECT person_id FROM gateway_people WHERE phone = $1")
 _INSERT_PERSON = sql(
     """
-    INSERT INTO gateway_people (person_id, phone, login_name, full_name, password_hash, state, created_at)
-    VALUES ($1, $2, $3, $4, $5, $6, $7)
+    INSERT INTO gateway_people (person_id, phone, login_name, full_name, password_hash, state, created_at,
+                                registered_at)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
     """
 )
 _SET_PASSWORD = sql("UPDATE gateway_people SET password_hash = $2 WHERE person_id = $1")
@@ -60,7 +61,10 @@ async def insert_person(
     now: datetime,
 ) -> None:
     """Raises `UniqueViolation` where the phone or the login name is taken."""
-    await db.execute(_INSERT_PERSON, person_id, phone, login_name, name, password_hash, ACTIVE, now)
+    registered_at = None if password_hash is None else now
+    await db.execute(
+        _INSERT_PERSON, person_id, phone, login_name, name, password_hash, ACTIVE, now, registered_at
+    )
 
 
 async def set_password(db: Queries, person_id: int, password_hash: str) -> None:
@@ -76,8 +80,8 @@ _BY_CODE = sql(
 )
 _INSERT_ENTERPRISE = sql(
     """
-    INSERT INTO gateway_enterprises (enterprise_id, full_name, credit_code, state, created_at)
-    VALUES ($1, $2, $3, $4, $5)
+    INSERT INTO gateway_enterprises (enterprise_id, full_name, credit_code, state, created_at, kind, stage)
+    VALUES ($1, $2, $3, $4, $5, $6, $7)
     """
 )
 _LOCK_ENTERPRISE = sql("SELECT enterprise_id FROM gateway_enterprises WHERE enterprise_id = $1 FOR UPDATE")
@@ -90,10 +94,17 @@ async def enterprise_by_code(db: Queries, credit_code: str) -> int | None:
 
 
 async def insert_enterprise(
-    db: Queries, enterprise_id: int, *, name: str, credit_code: str, now: datetime
+    db: Queries,
+    enterprise_id: int,
+    *,
+    name: str,
+    credit_code: str,
+    now: datetime,
+    kind: str = "enterprise",
+    stage: str = "applied",
 ) -> None:
     """Raises `UniqueViolation` where the code is taken."""
-    await db.execute(_INSERT_ENTERPRISE, enterprise_id, name, credit_code, ACTIVE, now)
+    await db.execute(_INSERT_ENTERPRISE, enterprise_id, name, credit_code, ACTIVE, now, kind, stage)
 
 
 async def lock_enterprise(db: Queries, enterprise_id: int) -> None:

@@ -6,11 +6,12 @@ from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from typing import Any, TypeVar
 
-from core.actions import AUTHENTICATED, PUBLIC, Context, Principal, Rate, action
+from core.actions import PERSON, PUBLIC, Context, Principal, Rate, action
 from core.clock import to_ms
 from core.db import Record, UniqueViolation
 from core.errors import Forbidden, NotFound, TooManyRequests, Unauthenticated
 from gateway.api import (
+    SESSIONS_MANAGE,
     AccessToken,
     Enterprise,
     ListSessions,
@@ -38,7 +39,7 @@ _KNOWN_DEVICE_DAYS = 180
 # --- login ----------------------------------------------------------------------------------------------------------
 
 
-@action(Login, roles=PUBLIC, transaction=False, limit=Rate(burst=30, per_s=1.0))
+@action(Login, needs=PUBLIC, transaction=False, limit=Rate(burst=30, per_s=1.0))
 async def login(ctx: Context, command: Login) -> LoggedIn:
     """Log in with a phone number or login name and the password.
 
@@ -186,7 +187,7 @@ def _principal(
 # --- refresh --------------------------------------------------------------------------------------------------------
 
 
-@action(Refresh, roles=PUBLIC, transaction=False, limit=Rate(burst=60, per_s=2.0))
+@action(Refresh, needs=PUBLIC, transaction=False, limit=Rate(burst=60, per_s=2.0))
 async def refresh(ctx: Context, command: Refresh) -> LoggedIn:
     """Exchange the refresh token for its successor and a new access token with today's roles.
 
@@ -256,7 +257,7 @@ async def _refresh(ctx: Context, command: Refresh) -> LoggedIn | None:
 # --- while logged in ------------------------------------------------------------------------------------------------
 
 
-@action(SwitchEnterprise, roles=AUTHENTICATED)
+@action(SwitchEnterprise, needs=PERSON)
 async def switch_enterprise(ctx: Context, command: SwitchEnterprise) -> AccessToken:
     """Go on in another enterprise one belongs to: an access token for that one, the same session."""
     who = ctx.caller
@@ -278,7 +279,7 @@ async def switch_enterprise(ctx: Context, command: SwitchEnterprise) -> AccessTo
     return AccessToken(access_token=access, access_expires_ms=access_ms)
 
 
-@action(Logout, roles=AUTHENTICATED)
+@action(Logout, needs=PERSON)
 async def logout(ctx: Context, command: Logout) -> None:
     """End this session, here and on the hub."""
     who = ctx.caller
@@ -286,7 +287,7 @@ async def logout(ctx: Context, command: Logout) -> None:
     ctx.audit(object=who.session_id)
 
 
-@action(ListSessions, roles=AUTHENTICATED, audited=False)
+@action(ListSessions, needs=PERSON, audited=False)
 async def list_sessions(ctx: Context, command: ListSessions) -> list[Session]:
     """One's own sessions that have not ended, newest first."""
     who = ctx.caller
@@ -305,14 +306,14 @@ async def list_sessions(ctx: Context, command: ListSessions) -> list[Session]:
     ]
 
 
-@action(RevokeSession, roles=AUTHENTICATED)
+@action(RevokeSession, needs=PERSON)
 async def revoke_session(ctx: Context, command: RevokeSession) -> None:
     """End one of one's own sessions; an administrator also those that are in the own enterprise."""
     who = ctx.caller
     session = await store.lock(ctx.tx, command.session_id)
     own = session is not None and session["person_id"] == who.person_id
     if session is not None and not own and session["enterprise_id"] == who.enterprise_id:
-        own = "administrator" in await people.roles_of(ctx.tx, who.enterprise_id, who.person_id)
+        own = ctx.grants is not None and ctx.grants.of(SESSIONS_MANAGE) is not None
     if session is None or not own or session["ended_at"] is not None:
         raise NotFound
     ctx.audit(object=command.session_id)

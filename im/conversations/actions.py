@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from core.actions import AUTHENTICATED, INTERNAL, Context, Rate, action
+from core.actions import INTERNAL, Context, Rate, action
 from core.clock import to_ms
 from core.db import Record, UniqueViolation
 from core.errors import Conflict, Internal, Invalid, NotFound
 from hub import api as hub
 from im.api import (
+    CONVERSATIONS_MANAGE,
+    MESSAGES_READ,
     AddMembers,
     Changed,
     Conversation,
@@ -37,7 +39,7 @@ _CHANGE = Rate(burst=60, per_s=2)
 _READ = Rate(burst=100, per_s=20)
 
 
-@action(OpenDirect, roles=AUTHENTICATED, limit=_MAKE)
+@action(OpenDirect, needs=CONVERSATIONS_MANAGE, limit=_MAKE)
 async def open_direct(ctx: Context, command: OpenDirect) -> Conversation:
     """The one conversation with a colleague; made by whoever asks first."""
     me, other, tx, enterprise = ctx.caller.person_id, command.person_id, ctx.tx, ctx.enterprise_id
@@ -65,7 +67,7 @@ async def open_direct(ctx: Context, command: OpenDirect) -> Conversation:
     return (await shown(ctx, [await mine(ctx, conversation_id)]))[0]
 
 
-@action(CreateGroup, roles=AUTHENTICATED, idempotent=True, limit=_MAKE)
+@action(CreateGroup, needs=CONVERSATIONS_MANAGE, idempotent=True, limit=_MAKE)
 async def create_group(ctx: Context, command: CreateGroup) -> Conversation:
     """A group of colleagues with oneself as owner."""
     me = ctx.caller.person_id
@@ -82,7 +84,7 @@ async def create_group(ctx: Context, command: CreateGroup) -> Conversation:
     return (await shown(ctx, [await mine(ctx, conversation_id)]))[0]
 
 
-@action(ListConversations, roles=AUTHENTICATED, audited=False, limit=_READ)
+@action(ListConversations, needs=MESSAGES_READ, audited=False, limit=_READ)
 async def list_conversations(ctx: Context, command: ListConversations) -> Conversations:
     """One's own conversations, by id, with what is unread and what was said last."""
     rows = await store.page_of_person(
@@ -94,7 +96,7 @@ async def list_conversations(ctx: Context, command: ListConversations) -> Conver
     )
 
 
-@action(GetConversation, roles=AUTHENTICATED, audited=False, limit=_READ)
+@action(GetConversation, needs=MESSAGES_READ, audited=False, limit=_READ)
 async def get_conversation(ctx: Context, command: GetConversation) -> ConversationDetail:
     """One conversation with its owners and its first 200 members."""
     row = await mine(ctx, command.conversation_id)
@@ -104,14 +106,14 @@ async def get_conversation(ctx: Context, command: GetConversation) -> Conversati
     return ConversationDetail(**dict(summary), owners=owners, members=page.members, next=page.next)
 
 
-@action(ListMembers, roles=AUTHENTICATED, audited=False, limit=_READ)
+@action(ListMembers, needs=MESSAGES_READ, audited=False, limit=_READ)
 async def list_members(ctx: Context, command: ListMembers) -> Members:
     """Who is in it, by person."""
     await mine(ctx, command.conversation_id)
     return await _members(ctx, command.conversation_id, command.after, command.limit)
 
 
-@action(AddMembers, roles=AUTHENTICATED, idempotent=True, limit=_CHANGE)
+@action(AddMembers, needs=CONVERSATIONS_MANAGE, idempotent=True, limit=_CHANGE)
 async def add_members(ctx: Context, command: AddMembers) -> Changed:
     """Any member brings colleagues in; who is in already is passed over."""
     await mine(ctx, command.conversation_id)  # strangers hold nobody's membership
@@ -130,7 +132,7 @@ async def add_members(ctx: Context, command: AddMembers) -> Changed:
     return Changed(added=new, removed=[], member_count=row["member_count"] + len(new))
 
 
-@action(RemoveMember, roles=AUTHENTICATED, idempotent=True, limit=_CHANGE)
+@action(RemoveMember, needs=CONVERSATIONS_MANAGE, idempotent=True, limit=_CHANGE)
 async def remove_member(ctx: Context, command: RemoveMember) -> Changed:
     """An owner takes a member out; anybody leaves. Ownership passes on to whoever is in it longest."""
     row = await _my_group(ctx, command.conversation_id)
@@ -143,7 +145,7 @@ async def remove_member(ctx: Context, command: RemoveMember) -> Changed:
     return Changed(added=[], removed=[person], member_count=row["member_count"] - 1)
 
 
-@action(Rename, roles=AUTHENTICATED, limit=_CHANGE)
+@action(Rename, needs=CONVERSATIONS_MANAGE, limit=_CHANGE)
 async def rename(ctx: Context, command: Rename) -> None:
     """An owner gives the group another title."""
     row = await _my_group(ctx, command.conversation_id)
@@ -155,7 +157,7 @@ async def rename(ctx: Context, command: Rename) -> None:
     await hub.append(ctx, command.conversation_id, TITLE, body, sender_id=ctx.caller.person_id)
 
 
-@action(SetOwner, roles=AUTHENTICATED, limit=_CHANGE)
+@action(SetOwner, needs=CONVERSATIONS_MANAGE, limit=_CHANGE)
 async def set_owner(ctx: Context, command: SetOwner) -> list[int]:
     """An owner names another one, hands over, or steps down."""
     row = await _my_group(ctx, command.conversation_id)
@@ -169,7 +171,7 @@ async def set_owner(ctx: Context, command: SetOwner) -> list[int]:
     return sorted((set(owners) | set(added)) - set(removed))
 
 
-@action(Disband, roles=AUTHENTICATED, limit=_CHANGE)
+@action(Disband, needs=CONVERSATIONS_MANAGE, limit=_CHANGE)
 async def disband(ctx: Context, command: Disband) -> None:
     """An owner ends the group: it says so, then everybody is out of it."""
     row = await _my_group(ctx, command.conversation_id)
@@ -185,7 +187,7 @@ async def disband(ctx: Context, command: Disband) -> None:
     await store.set_state(tx, command.conversation_id, enterprise, rules.DISBANDED)
 
 
-@action(RemovePerson, roles=INTERNAL)
+@action(RemovePerson, needs=INTERNAL)
 async def remove_person(ctx: Context, command: RemovePerson) -> int:
     """Somebody leaves the enterprise, and with it every conversation there."""
     tx, enterprise, person = ctx.tx, ctx.enterprise_id, command.person_id

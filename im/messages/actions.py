@@ -4,10 +4,22 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from core.actions import AUTHENTICATED, Context, Rate, action
+from core.actions import Context, Rate, action
 from core.errors import NotFound
 from hub import api as hub
-from im.api import Entries, History, Options, Reader, Readers, Recall, Send, Sent, WhoHasRead
+from im.api import (
+    MESSAGES_READ,
+    MESSAGES_SEND,
+    Entries,
+    History,
+    Options,
+    Reader,
+    Readers,
+    Recall,
+    Send,
+    Sent,
+    WhoHasRead,
+)
 from im.conversations.rules import OWNER
 from im.messages import rules
 from im.parts import entry, mine
@@ -17,7 +29,7 @@ _READ = Rate(burst=100, per_s=20)
 _POLICY: Final = rules.Policy()
 
 
-@action(Send, roles=AUTHENTICATED, limit=_SEND)
+@action(Send, needs=MESSAGES_SEND, limit=_SEND)
 async def send(ctx: Context, command: Send) -> Sent:
     """Say something; the same key is the same message, over HTTP and over the hub."""
     await mine(ctx, command.conversation_id)
@@ -29,7 +41,7 @@ async def send(ctx: Context, command: Send) -> Sent:
     return _sent(made, duplicate=duplicate)
 
 
-@action(Recall, roles=AUTHENTICATED, limit=_SEND)
+@action(Recall, needs=MESSAGES_SEND, limit=_SEND)
 async def recall(ctx: Context, command: Recall) -> Sent:
     """Take a message back; its content is gone for everybody, its digest stays."""
     row = await mine(ctx, command.conversation_id, lock=True)
@@ -43,7 +55,7 @@ async def recall(ctx: Context, command: Recall) -> Sent:
     return _sent(made, duplicate=duplicate)
 
 
-@action(History, roles=AUTHENTICATED, audited=False, limit=_READ)
+@action(History, needs=MESSAGES_READ, audited=False, limit=_READ)
 async def history(ctx: Context, command: History) -> Entries:
     """What was said, page by page; nothing from before one's time in the conversation."""
     await mine(ctx, command.conversation_id)
@@ -55,7 +67,7 @@ async def history(ctx: Context, command: History) -> Entries:
     return Entries(entries=[entry(each) for each in found], head=state.head, floor=state.floor, more=more)
 
 
-@action(WhoHasRead, roles=AUTHENTICATED, audited=False, limit=_READ)
+@action(WhoHasRead, needs=MESSAGES_READ, audited=False, limit=_READ)
 async def who_has_read(ctx: Context, command: WhoHasRead) -> Readers:
     """Who has got and who has read an entry: in groups above 500 members this is the only way to know."""
     await mine(ctx, command.conversation_id)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from core.actions import (
-    AUTHENTICATED,
+    PERSON,
     Command,
     Context,
     Event,
@@ -48,7 +48,7 @@ class Do(Command[Done], action="testbackground.things.do"):
     thing_id: Id
 
 
-@action(Do, roles=AUTHENTICATED)
+@action(Do, needs=PERSON)
 async def do(ctx: Context, command: Do) -> Done:
     """Does it."""
     ctx.emit(Happened(enterprise_id=ctx.enterprise_id, thing_id=command.thing_id))

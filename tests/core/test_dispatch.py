@@ -12,7 +12,7 @@ import asyncpg
 import pytest
 import pytest_asyncio
 
-from core.actions import AUTHENTICATED, PUBLIC, Command, Context, Registry, action
+from core.actions import PERSON, PUBLIC, Command, Context, Registry, action
 from core.db import Sql
 from core.errors import Conflict, DeadlineExceeded, Forbidden, Internal, TooManyRequests, Unavailable
 from core.runtime import Runtime
@@ -211,16 +211,11 @@ def test_a_declaration_without_permission_does_not_start() -> None:
     with pytest.raises(TypeError):
         action(Undeclared)  # type: ignore[call-arg]
     with pytest.raises(TypeError):
-        action(Undeclared, roles=set())
+        action(Undeclared, needs=PERSON, idempotent=True, transaction=False)
     with pytest.raises(TypeError):
-        action(Undeclared, roles={"wizard"})
+        action(Undeclared, needs=PUBLIC, idempotent=True)
 
-    with pytest.raises(TypeError):
-        action(Undeclared, roles=AUTHENTICATED, idempotent=True, transaction=False)
-    with pytest.raises(TypeError):
-        action(Undeclared, roles=PUBLIC, idempotent=True)
-
-    @action(Undeclared, roles=AUTHENTICATED)
+    @action(Undeclared, needs=PERSON)
     async def undeclared(ctx: Context, command: Undeclared) -> None: ...
 
     with pytest.raises(TypeError):

@@ -8,14 +8,15 @@ from typing import Any
 
 from core import errors
 from core.actions import (
-    AUTHENTICATED,
     INTERNAL,
+    PERSON,
     PUBLIC,
     Bytes,
     Command,
     Context,
     Event,
     Id,
+    Permission,
     Rate,
     Secret,
     Value,
@@ -107,7 +108,7 @@ class Wrote(Event, event="toy.wrote"):
     word: str
 
 
-@action(Write, roles=AUTHENTICATED, idempotent=True)
+@action(Write, needs=PERSON, idempotent=True)
 async def write(ctx: Context, command: Write) -> Row:
     """Write a word."""
     row_id = ctx.ids.next()
@@ -123,7 +124,7 @@ async def write(ctx: Context, command: Write) -> Row:
     return Row(row_id=row_id, word=command.word)
 
 
-@action(WriteTwice, roles=AUTHENTICATED, idempotent=True)
+@action(WriteTwice, needs=PERSON, idempotent=True)
 async def write_twice(ctx: Context, command: WriteTwice) -> list[Row]:
     """Write several words by calling another action."""
     rows = []
@@ -137,32 +138,32 @@ async def write_twice(ctx: Context, command: WriteTwice) -> list[Row]:
     return rows
 
 
-@action(Refuse, roles=AUTHENTICATED, audited=False)
+@action(Refuse, needs=PERSON, audited=False)
 async def refuse(ctx: Context, command: Refuse) -> None:
     """Raise what was asked for."""
     raise errors.BY_CODE[command.code](command.message, retry_ms=command.retry_ms, detail={"n": 1})
 
 
-@action(Sleep, roles=AUTHENTICATED, audited=False)
+@action(Sleep, needs=PERSON, audited=False)
 async def sleep(ctx: Context, command: Sleep) -> str:
     """Take a while."""
     await asyncio.sleep(command.s)
     return "woke"
 
 
-@action(Remaining, roles=AUTHENTICATED, audited=False)
+@action(Remaining, needs=PERSON, audited=False)
 async def remaining(ctx: Context, command: Remaining) -> float:
     """Say how much time is left."""
     return ctx.remaining_s()
 
 
-@action(Echo, roles=AUTHENTICATED, audited=False)
+@action(Echo, needs=PERSON, audited=False)
 async def echo(ctx: Context, command: Echo) -> Any:
     """Say it back."""
     return command.secret.get_secret_value() if command.secret else command.value
 
 
-@action(WhoCalls, roles=AUTHENTICATED, audited=False)
+@action(WhoCalls, needs=PERSON, audited=False)
 async def who(ctx: Context, command: WhoCalls) -> dict[str, Any]:
     """Say who calls, from where, in which trace."""
     principal = ctx.caller
@@ -178,31 +179,31 @@ async def who(ctx: Context, command: WhoCalls) -> dict[str, Any]:
     }
 
 
-@action(Public, roles=PUBLIC, audited=False)
+@action(Public, needs=PUBLIC, audited=False)
 async def public(ctx: Context, command: Public) -> str:
     """Anybody may."""
     return "hello"
 
 
-@action(Limited, roles=AUTHENTICATED, audited=False, limit=Rate(burst=2, per_s=0.001))
+@action(Limited, needs=PERSON, audited=False, limit=Rate(burst=2, per_s=0.001))
 async def limited(ctx: Context, command: Limited) -> str:
     """Twice."""
     return "ok"
 
 
-@action(Inside, roles=INTERNAL, audited=False)
+@action(Inside, needs=INTERNAL, audited=False)
 async def inside(ctx: Context, command: Inside) -> str:
     """For services."""
     return "inside"
 
 
-@action(BossOnly, roles={"boss"})
+@action(BossOnly, needs=Permission("toys:rule", "玩具", {"boss"}))
 async def boss_only(ctx: Context, command: BossOnly) -> str:
     """For the boss, who calls what only services may."""
     return await ctx.call(Inside())
 
 
-@action(Hooks, roles=AUTHENTICATED, audited=False)
+@action(Hooks, needs=PERSON, audited=False)
 async def hooks(ctx: Context, command: Hooks) -> None:
     """Leave two hooks, the first of which fails."""
     assert isinstance(ctx.service, Toy)
@@ -220,7 +221,7 @@ async def hooks(ctx: Context, command: Hooks) -> None:
         raise errors.Conflict
 
 
-@action(Steps, roles=AUTHENTICATED, transaction=False)
+@action(Steps, needs=PERSON, transaction=False)
 async def steps(ctx: Context, command: Steps) -> int:
     """Write in a transaction of its own, then fail: what was written stays."""
 

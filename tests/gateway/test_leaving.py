@@ -15,7 +15,7 @@ from core.actions import Principal
 from core.background import Background
 from core.bus import MemoryBus, MemoryNetwork
 from core.context import Source
-from core.errors import NotFound, Unauthenticated
+from core.errors import Forbidden, Unauthenticated
 from core.runtime import Runtime
 from core.tokens import AccessTokens
 from gateway.api import AddMember, EndMembership, RevokeSession
@@ -103,7 +103,7 @@ async def test_leaving_is_everywhere(office: Office) -> None:
             if leaver.person_id not in [member.person_id for member in seen.members]:
                 break
             await asyncio.sleep(0.01)
-    with pytest.raises(NotFound):
+    with pytest.raises(Forbidden, match="membership"):
         await calls.call(GetConversation(conversation_id=group.conversation_id), principal=leaver)
 
 

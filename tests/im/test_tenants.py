@@ -44,8 +44,8 @@ ON_ONESELF = {"im.conversations.list"}
 
 def test_every_action_is_tried_here() -> None:
     tried = ON_A_CONVERSATION.keys() | ON_PEOPLE.keys() | ON_ONESELF
-    assert {a.name for a in ImService.actions if a.roles is not INTERNAL} == tried
-    assert {a.name for a in ImService.actions if a.roles is INTERNAL} == {"im.people.remove"}
+    assert {a.name for a in ImService.actions if a.needs is not INTERNAL} == tried
+    assert {a.name for a in ImService.actions if a.needs is INTERNAL} == {"im.people.remove"}
 
 
 @pytest.mark.parametrize("action", ON_A_CONVERSATION)

@@ -16,7 +16,19 @@ import asyncpg
 import pytest
 import pytest_asyncio
 
-from core.actions import AUTHENTICATED, INTERNAL, PUBLIC, ROLES, Access, Action, Principal
+from core.access import BANK, Grants, Level, permissions_of
+from core.actions import (
+    INTERNAL,
+    MEMBER,
+    PERSON,
+    PUBLIC,
+    REGISTERED,
+    ROLES,
+    Access,
+    Action,
+    Permission,
+    Principal,
+)
 from core.context import Source
 from core.dispatch import permit
 from core.errors import BankhubError, Forbidden, Invalid, NotFound, Unauthenticated
@@ -40,33 +52,54 @@ def test_every_action_has_an_example() -> None:
 
 def test_every_action_declares_who_may_call_it() -> None:
     for action in ACTIONS:
-        assert isinstance(action.roles, Access) or (action.roles and action.roles <= ROLES), action.name
+        assert isinstance(action.needs, Access | Permission), action.name
 
 
-def _person(*roles: str) -> Principal:
-    return Principal(1, 2, frozenset(roles), 3, "d", 1 << 50)
+def test_one_table_of_permissions() -> None:
+    table = permissions_of(action.needs for action in ACTIONS)
+    assert {"members:manage", "contacts:read", "messages:send"} <= set(table)
+    for permission in table.values():
+        assert permission.title, permission.name
+        assert permission.roles, f"nobody has {permission.name}"
+
+
+def _person(*roles: str, acr: int = 2) -> tuple[Principal, Grants]:
+    who = Principal(1, 2, frozenset(roles), 3, "d", 1 << 50, acr)
+    return who, Grants(Level.CONTRACTED, who.roles, realm="bank" if who.roles & BANK else "enterprise")
+
+
+LEVELS = {PERSON: Level.GUEST, REGISTERED: Level.REGISTERED, MEMBER: Level.MEMBER}
 
 
 @each_action
-@pytest.mark.parametrize("role", [*sorted(ROLES), "no role", "nobody"])
+@pytest.mark.parametrize(
+    "role", [*sorted(ROLES), "no role", "nobody", "guest", "registered", "closed", "app"]
+)
 def test_the_declaration_decides(action: Action[Any, Any], role: str) -> None:
-    who = None if role == "nobody" else _person() if role == "no role" else _person(role)
-    refused: type[BankhubError] | None
-    if action.roles is PUBLIC:
-        refused = None
-    elif action.roles is INTERNAL:
+    who, grants = _person(*({role} & ROLES or {"boss"} if role == "app" else {role} & ROLES))
+    levels = {"guest": Level.GUEST, "registered": Level.REGISTERED, "closed": None}
+    if role in levels:
+        grants = Grants(levels[role])
+    if role == "app":
+        who = Principal(1, 2, who.roles, 3, "d", 1 << 50, 2, frozenset({"contacts:read"}), "app")
+    needs = action.needs
+    refused: type[BankhubError] | None = None
+    if needs is INTERNAL:
         refused = NotFound
-    elif who is None:
-        refused = Unauthenticated
-    elif action.roles is AUTHENTICATED or (not isinstance(action.roles, Access) and role in action.roles):
-        refused = None
-    else:
-        refused = Forbidden
+    elif needs is not PUBLIC:
+        if role in ("nobody", "closed"):
+            refused = Unauthenticated
+        elif isinstance(needs, Permission):
+            held = role in needs.roles or (role == "app" and needs.name == "contacts:read")
+            refused = None if held else Forbidden
+        elif role == "app" or (grants.level or 0) < LEVELS[needs]:
+            refused = Forbidden
+    caller = (None, None) if role == "nobody" else (who, grants)
     if refused is None:
-        permit(action, who, internal=False)
+        permit(action, *caller, internal=False)
     else:
         with pytest.raises(refused):
-            permit(action, who, internal=False)
+            permit(action, *caller, internal=False)
 
 
 # --- with two tenants that have the same of everything ---------------------------------------------------------------
@@ -213,7 +246,7 @@ async def test_a_colleague_who_is_not_concerned_gets_nothing(twins: Twins, actio
 @each_action
 @pytest.mark.asyncio(loop_scope="module")
 async def test_nobody_gets_nothing(twins: Twins, action: Action[Any, Any]) -> None:
-    if action.roles is PUBLIC:
+    if action.needs is PUBLIC:
         return
     with pytest.raises((Unauthenticated, NotFound)):
         await _call(twins, action, None, EXAMPLES[action.name].fields(twins.ours))
@@ -225,7 +258,7 @@ async def test_ids_that_are_not_there_are_refused_alike(twins: Twins, action: Ac
     """A deleted or guessed id gets the same answer as somebody else's: nothing tells which ids exist."""
     fields = EXAMPLES[action.name].fields(twins.ours)
     ids = [name for name in fields if name.endswith("_id")]
-    if not ids or action.roles is PUBLIC:
+    if not ids or action.needs is PUBLIC:
         return
     who = twins.principal("zhoutao", twins.theirs, *ROLES)
     answers = []
@@ -243,7 +276,7 @@ async def test_ids_that_are_not_there_are_refused_alike(twins: Twins, action: Ac
 @each_action
 @pytest.mark.asyncio(loop_scope="module")
 async def test_fields_that_nobody_declared_are_refused(twins: Twins, action: Action[Any, Any]) -> None:
-    if action.roles is INTERNAL:
+    if action.needs is INTERNAL:
         return
     who = twins.principal("wangfang", twins.ours, *ROLES)
     for extra in ({"enterprise_id_": "1"}, {"roles_": ["boss"]}, {"": 1}):

@@ -1,0 +1,337 @@
+"""Who may do what. Decided without I/O: permissions, what roles hold of them, and the rules about attributes.
+
+An action says what it needs; a person's `Grants` say what they have, as the database knows it; `decide` compares the
+two and gives its reasons, which `bankhub explain-access` prints. Where the record itself matters (whose it is, of
+which department, over which amount), the handler asks `within`. There is no other place where access is decided.
+
+    CARDS_MANAGE = Permission("cards:manage", "管理名片", roles={"administrator"})
+
+    @action(Rename, needs=CARDS_MANAGE)
+    async def rename(ctx: Context, command: Rename) -> Card:
+        card = await store.card(ctx.tx, ctx.enterprise_id, command.card_id)
+        ctx.allow(Resource(owner_id=card.owner_id))
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import TYPE_CHECKING, Final, Literal, Protocol
+
+from core.errors import BankhubError, Forbidden, NotFound, Unauthenticated
+
+if TYPE_CHECKING:
+    from core.db import Transaction
+
+# --- who --------------------------------------------------------------------------------------------------------------
+
+STAFF: Final = frozenset({"employee", "finance_maker", "finance_reviewer", "boss", "administrator"})
+"""The built-in roles of an enterprise's people."""
+BANK: Final = frozenset(
+    {"bank_operator", "bank_reviewer", "bank_auditor", "bank_support", "bank_administrator"}
+)
+"""The built-in roles of the bank's operations staff, in a tenant of their own."""
+ROLES: Final = STAFF | BANK
+SERVICE_ROLE: Final = "service"
+SECOND_FACTOR: Final = 2
+"""`Principal.acr` of a session that began with a second factor or on a device bound by its key."""
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """Who calls: one person on one device, in one enterprise or none (0), as the access token says; or a service.
+
+    `roles` are the token's and up to ten minutes old: for showing, never for deciding. `scopes` is None in our own
+    clients; a third-party app (`client_id`) has those that the person and the enterprise have granted to it.
+    """
+
+    person_id: int
+    enterprise_id: int
+    roles: frozenset[str]
+    session_id: int
+    device: str
+    expires_at_ms: int
+    acr: int = 1
+    scopes: frozenset[str] | None = None
+    client_id: str = ""
+
+    @property
+    def is_service(self) -> bool:
+        return SERVICE_ROLE in self.roles
+
+
+def service_principal(enterprise_id: int, expires_at_ms: int, service: str) -> Principal:
+    """A service acting for itself, for one enterprise (0: none)."""
+    return Principal(0, enterprise_id, frozenset({SERVICE_ROLE}), 0, service, expires_at_ms)
+
+
+class Level(IntEnum):
+    """How far somebody has come: 游客, 注册用户, 企业成员, 签约企业成员."""
+
+    GUEST = 1  # a phone that answered
+    REGISTERED = 2  # a name, a password, the agreement
+    MEMBER = 3  # an active membership of the enterprise of the token
+    CONTRACTED = 4  # and that enterprise has signed with the bank
+
+
+# --- what an action needs ---------------------------------------------------------------------------------------------
+
+_NAME: Final = re.compile(r"[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)?:[a-z][a-z0-9_]*")
+Realm = Literal["enterprise", "bank"]
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """A kind of caller that needs no permission of its own; use the five constants."""
+
+    kind: str
+
+
+PUBLIC: Final = Access("public")  # anybody, logged in or not
+PERSON: Final = Access("person")  # any person who is logged in, guests too; services
+REGISTERED: Final = Access("registered")  # a person with a name and a password; services
+MEMBER: Final = Access("member")  # an active member of the enterprise of the token; services
+INTERNAL: Final = Access("internal")  # only other services, on whosever behalf; never from outside
+
+_LEAST: Final = {PERSON: Level.GUEST, REGISTERED: Level.REGISTERED, MEMBER: Level.MEMBER}
+
+
+@dataclass(frozen=True, slots=True)
+class Permission:
+    """A right that roles hold: ``object:verb``, its Chinese `title`, and the built-in roles that have it to begin with.
+
+    `risk` goes from 0 for what everybody may see to 3 for bank data. `scope` lets third-party apps ask for it (never
+    for what moves money). `contracted` ones are there only in enterprises that have signed with the bank. `assignable`
+    ones may be put into an enterprise's own roles.
+    """
+
+    name: str
+    title: str
+    roles: frozenset[str] | set[str]
+    realm: Realm = "enterprise"
+    risk: int = 0
+    scope: bool = False
+    contracted: bool = False
+    assignable: bool = True
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "roles", frozenset(self.roles))
+        known = STAFF if self.realm == "enterprise" else BANK
+        if not _NAME.fullmatch(self.name):
+            raise TypeError(f"{self.name!r} does not name a permission: object:verb")
+        if not self.roles <= known:
+            raise TypeError(
+                f"{self.name}: {sorted(self.roles - known)} are no roles of the realm {self.realm}"
+            )
+        if self.scope and (self.risk > 2 or self.realm == "bank"):
+            raise TypeError(
+                f"{self.name}: what apps may ask for has a risk of at most 2 and is not the bank's own"
+            )
+
+
+Needs = Access | Permission
+
+
+def permissions_of(needs: Iterable[Needs]) -> dict[str, Permission]:
+    """The table of permissions, by name. Raises `TypeError` where two of one name differ."""
+    table: dict[str, Permission] = {}
+    for one in needs:
+        if isinstance(one, Permission) and table.setdefault(one.name, one) != one:
+            raise TypeError(f"permission {one.name} is declared twice")
+    return dict(sorted(table.items()))
+
+
+# --- what a person has ------------------------------------------------------------------------------------------------
+
+
+class Reach(IntEnum):
+    """Whose records a grant is about."""
+
+    OWN = 1
+    DEPARTMENT = 2  # those of the departments one is in
+    TREE = 3  # and of the departments below
+    ENTERPRISE = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """How far a permission goes: over whose records, up to which amount (None: any)."""
+
+    reach: Reach = Reach.ENTERPRISE
+    amount_fen: int | None = None
+
+    def joined(self, other: Grant) -> Grant:
+        """What somebody has who has both."""
+        open_end = self.amount_fen is None or other.amount_fen is None
+        return Grant(
+            max(self.reach, other.reach),
+            None if open_end else max(self.amount_fen or 0, other.amount_fen or 0),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Grants:
+    """What one person has in one enterprise, as the database says. `level` None: the account is closed."""
+
+    level: Level | None
+    roles: frozenset[str] = frozenset()
+    custom: Mapping[str, Grant] = field(
+        default_factory=dict
+    )  # by permission, out of the enterprise's own roles
+    realm: Realm | None = None
+    departments: frozenset[int] = frozenset()
+    tree: frozenset[int] = frozenset()  # departments and those below them
+
+    def of(self, permission: Permission) -> Grant | None:
+        """The grant of a permission; None: not held."""
+        if permission.realm != self.realm:
+            return None
+        if not self.roles.isdisjoint(permission.roles):
+            return Grant()
+        return self.custom.get(permission.name) if permission.assignable else None
+
+
+SERVICE_GRANTS: Final = Grants(Level.CONTRACTED)
+
+
+class Grantor(Protocol):
+    """Where grants come from: the gateway's tables in a running bank."""
+
+    async def grants(self, who: Principal) -> Grants:
+        """What `who` has, at most two seconds old: for reads and to refuse early."""
+        ...
+
+    async def grants_now(self, tx: Transaction, who: Principal) -> Grants:
+        """What `who` has in this transaction: a write depends on no older knowledge."""
+        ...
+
+    def forget(self, person_id: int, enterprise_id: int) -> None:
+        """What was remembered of this member is not true any more; person 0: of everybody in the enterprise."""
+        ...
+
+
+class TokenGrants:
+    """Believes the token. For processes without identities: tests of core, tools."""
+
+    async def grants(self, who: Principal) -> Grants:
+        """See `Grantor`."""
+        level = Level.CONTRACTED if who.enterprise_id else Level.REGISTERED
+        return Grants(level, who.roles, realm="bank" if who.roles & BANK else "enterprise")
+
+    async def grants_now(self, tx: Transaction, who: Principal) -> Grants:
+        """See `Grantor`."""
+        return await self.grants(who)
+
+    def forget(self, person_id: int, enterprise_id: int) -> None:
+        """Nothing was remembered."""
+
+
+# --- decisions --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One rule and whether it holds, in words for people."""
+
+    rule: str
+    holds: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """Why somebody may or may not: every rule that was looked at; the last one decided if it does not hold."""
+
+    checks: tuple[Check, ...]
+    refusal: BankhubError | None = None
+
+    @property
+    def allowed(self) -> bool:
+        return self.refusal is None
+
+
+def decide(needs: Needs, who: Principal | None, grants: Grants | None, *, internal: bool = False) -> Decision:
+    """Whether this caller may call what needs this. `grants` may be None where `needs` is PUBLIC or INTERNAL."""
+    checks: list[Check] = []
+
+    def holds(rule: str, is_so: bool) -> bool:
+        checks.append(Check(rule, is_so))
+        return is_so
+
+    def verdict(refusal: BankhubError | None) -> Decision:
+        return Decision(tuple(checks), refusal)
+
+    if needs is PUBLIC:
+        holds("anybody may", True)
+        return verdict(None)
+    if needs is INTERNAL:
+        return verdict(None if holds("it is called by one of our services", internal) else NotFound())
+    if not holds("the caller is logged in", who is not None) or who is None or grants is None:
+        return verdict(Unauthenticated())
+    if who.is_service:
+        holds("the caller is a service of ours", True)
+        return verdict(None)
+    if not holds("the account is open", grants.level is not None) or grants.level is None:
+        return verdict(Unauthenticated("the account is closed"))
+    if isinstance(needs, Access):
+        if who.scopes is not None and not holds("apps need a scope, and this has none", False):
+            return verdict(Forbidden("an app may not call this"))
+        least = _LEAST[needs]
+        enough = holds(f"level is {least.name} or more: it is {grants.level.name}", grants.level >= least)
+        return verdict(None if enough else Forbidden(_TOO_LOW[least]))
+    if who.scopes is not None and not holds(
+        f"the app has the scope {needs.name}", needs.scope and needs.name in who.scopes
+    ):
+        return verdict(Forbidden("the app has no scope for this"))
+    least = Level.CONTRACTED if needs.contracted else Level.MEMBER
+    if not holds(f"level is {least.name} or more: it is {grants.level.name}", grants.level >= least):
+        return verdict(Forbidden(_TOO_LOW[least]))
+    by = ", ".join(sorted(grants.roles & frozenset(needs.roles))) or "the enterprise's own roles"
+    held = grants.of(needs)
+    if not holds(f"holds {needs.name}" + (f", by {by}" if held else ""), held is not None):
+        return verdict(Forbidden())
+    if needs.realm == "bank" and not holds("a second factor was used", who.acr >= SECOND_FACTOR):
+        return verdict(Forbidden("the bank's staff log in with a second factor"))
+    return verdict(None)
+
+
+_TOO_LOW: Final = {
+    Level.GUEST: "log in first",
+    Level.REGISTERED: "complete the registration first",
+    Level.MEMBER: "the membership has ended",
+    Level.CONTRACTED: "the enterprise has not signed with the bank",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Resource:
+    """A record as access sees it: whose it is, of which departments, over which amount, made by whom."""
+
+    owner_id: int | None = None
+    department_ids: frozenset[int] = frozenset()
+    amount_fen: int | None = None
+    maker_id: int | None = None  # who must not be the one to approve it
+
+
+def within(grant: Grant, grants: Grants, who: Principal, resource: Resource) -> Decision:
+    """Whether a grant reaches this record: whose it is, its amount, and that nobody approves what he made."""
+    checks = [
+        Check(f"reach {grant.reach.name} covers the record", _reaches(grant.reach, grants, who, resource)),
+        Check(
+            "the amount is within the limit",
+            resource.amount_fen is None
+            or grant.amount_fen is None
+            or resource.amount_fen <= grant.amount_fen,
+        ),
+        Check("the maker is somebody else", resource.maker_id is None or resource.maker_id != who.person_id),
+    ]
+    return Decision(tuple(checks), None if all(check.holds for check in checks) else Forbidden())
+
+
+def _reaches(reach: Reach, grants: Grants, who: Principal, resource: Resource) -> bool:
+    if reach is Reach.ENTERPRISE or resource.owner_id == who.person_id:
+        return True
+    if reach is Reach.DEPARTMENT:
+        return not grants.departments.isdisjoint(resource.department_ids)
+    return reach is Reach.TREE and not grants.tree.isdisjoint(resource.department_ids)

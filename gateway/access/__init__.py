@@ -1,0 +1,1 @@
+"""What people may do: their grants out of memberships and roles."""

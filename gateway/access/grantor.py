@@ -1,0 +1,90 @@
+"""The gateway's implementation of `core.access.Grantor`: grants out of the tables, remembered for a moment."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import replace
+from typing import Final
+
+import structlog
+
+from core.access import Grants, Principal
+from core.bus import Bus
+from core.clock import Clock
+from core.codec import pack, unpack
+from core.db import Database, Queries, Transaction
+from core.errors import BankhubError
+from gateway.access import rules, store
+
+log = structlog.get_logger(__name__)
+
+CHANGED: Final = "gateway.access"
+"""Bus channel: whose grants have changed. `[[person, enterprise], ...]`; person 0: everybody's there."""
+FRESH_S: Final = (
+    2.0  # without the bus, what was taken away is gone from reads after this; from writes at once
+)
+_REMEMBERED: Final = 50_000  # members at work at once in one process; some 400 bytes each
+
+
+class MemberGrants:
+    """Reads the tables; every process has its own."""
+
+    def __init__(self, db: Database, clock: Clock) -> None:
+        self._db, self._clock = db, clock
+        self._known: OrderedDict[tuple[int, int], tuple[float, Grants]] = OrderedDict()
+        self._changes = 0
+
+    async def grants(self, who: Principal) -> Grants:
+        """See `core.access.Grantor`."""
+        key = (who.person_id, who.enterprise_id)
+        now_s = self._clock.monotonic_s()
+        known = self._known.get(key)
+        if known is not None and now_s - known[0] < FRESH_S:
+            return known[1]
+        before = self._changes
+        found = await _read(self._db, who)
+        if self._changes != before:
+            return found  # somebody's changed while we read: perhaps these
+        self._known[key] = (now_s, found)
+        self._known.move_to_end(key)
+        if len(self._known) > _REMEMBERED:
+            self._known.popitem(last=False)
+        return found
+
+    async def grants_now(self, tx: Transaction, who: Principal) -> Grants:
+        """See `core.access.Grantor`."""
+        return await _read(tx, who)
+
+    async def follow(self, bus: Bus) -> None:
+        """Forget at once what others have changed."""
+        await bus.subscribe(CHANGED, self._hear)
+
+    def forget(self, person_id: int, enterprise_id: int) -> None:
+        """See `core.access.Grantor`."""
+        self._changes += 1
+        if person_id:
+            self._known.pop((person_id, enterprise_id), None)
+            return
+        for key in [key for key in self._known if key[1] == enterprise_id]:
+            del self._known[key]
+
+    def _hear(self, payload: bytes) -> None:
+        try:
+            for person_id, enterprise_id in unpack(payload):
+                self.forget(int(person_id), int(enterprise_id))
+        except (BankhubError, TypeError, ValueError):
+            log.warning("gateway.access_unreadable", payload_bytes=len(payload))
+
+
+def changed(members: list[tuple[int, int]]) -> bytes:
+    """What to publish on `CHANGED` when the grants of these (person, enterprise) have changed."""
+    return pack([list(pair) for pair in members])
+
+
+async def _read(db: Queries, who: Principal) -> Grants:
+    found = rules.grants_from(await store.held(db, who.enterprise_id, who.person_id))
+    if not rules.needs_departments(found):
+        return found
+    mine = await store.departments_of(db, who.enterprise_id, who.person_id)
+    tree = rules.below(await store.departments(db, who.enterprise_id), mine)
+    return replace(found, departments=mine, tree=tree)

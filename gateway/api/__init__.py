@@ -1,0 +1,7 @@
+"""The gateway's contract: who people are, where they belong, what they may do, and the sessions they have.
+
+One module a feature; all of it is importable from here.
+"""
+
+from gateway.api.identity import *  # noqa: F403
+from gateway.api.sessions import *  # noqa: F403
