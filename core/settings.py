@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
@@ -106,12 +107,26 @@ class Settings(BaseSettings):
     login_delay_max_s: float = Field(default=900.0, gt=0)
     login_forget_s: float = Field(default=1800.0, gt=0)  # failures older than this no longer count
 
+    # --- OAuth ------------------------------------------------------------------------------------------------
+    oauth_issuer: str | None = (
+        None  # https://host, as apps see us; None: where this process listens (laptops)
+    )
+
     # --- hub --------------------------------------------------------------------------------------------------
     hub_host: str = "127.0.0.1"
     hub_port: int = 8081
 
     # --- im -----------------------------------------------------------------------------------------------------
     im_group_members_max: int = Field(default=10_000, ge=2)  # one message is one row and as many deliveries
+
+    @field_validator("oauth_issuer")
+    @classmethod
+    def _is_issuer(cls, value: str | None) -> str | None:
+        if value is None or re.fullmatch(r"https://[a-z0-9.-]+(:[0-9]{1,5})?", value):
+            return value
+        if re.fullmatch(r"http://(127\.0\.0\.1|localhost)(:[0-9]{1,5})?", value):
+            return value
+        raise ValueError("https://host or https://host:port, nothing after it")
 
     @field_validator("roles", "gateway_origins", "gateway_trusted_proxies", mode="before")
     @classmethod

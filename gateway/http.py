@@ -1,4 +1,4 @@
-"""The HTTP edge: POST /v1/<action>, GET /openapi.json, /livez, /readyz, /metrics. Nothing else is served.
+"""The HTTP edge: POST /v1/<action>, GET /openapi.json, /livez, /readyz, /metrics, and the routes of features.
 
 Every answer carries a trace id and the security headers; every refusal is problem details (RFC 9457). Callers prove
 who they are by `Authorization: Bearer` only: without cookies there is no cross-site request forgery.
@@ -11,7 +11,7 @@ import base64
 import hmac
 import ipaddress
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
@@ -31,6 +31,7 @@ from gateway.identity.rules import source_of
 
 if TYPE_CHECKING:
     from core.runtime import Runtime
+    from core.settings import Settings
     from core.tokens import AccessTokens
 
 log = structlog.get_logger(__name__)
@@ -54,8 +55,11 @@ _HEADERS: Final = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
 }
+Handler = Callable[[BaseRequest, Trace], Awaitable[web.Response]]
+"""Answers one (method, path); its own headers win over the edge's, its errors become problem details."""
+
 _PREFLIGHT: Final = {
-    "Access-Control-Allow-Methods": "POST",
+    "Access-Control-Allow-Methods": "GET, POST",
     "Access-Control-Allow-Headers": "authorization, content-type, deadline-ms, idempotency-key, traceparent",
     "Access-Control-Max-Age": "600",
 }
@@ -74,8 +78,19 @@ class _Status(Exception):
 class Edge:
     """Turns HTTP requests into calls and answers. One instance a process."""
 
-    def __init__(self, runtime: Runtime, tokens: AccessTokens) -> None:
+    def __init__(
+        self,
+        runtime: Runtime,
+        tokens: AccessTokens,
+        routes: Mapping[tuple[str, str], Handler] | None = None,
+        *,
+        shared: Collection[str] = (),
+    ) -> None:
+        """`routes`: what features serve, by method and path. Pages of any origin may call the `shared` paths, which
+        must not look at cookies."""
         settings = runtime.settings
+        self._routes = dict(routes or {})
+        self._shared = frozenset(shared)
         self._runtime = runtime
         self._tokens = tokens
         self._buckets = Buckets(runtime.clock, settings.rate_buckets)
@@ -128,6 +143,13 @@ class Edge:
             if request.method != "POST":
                 raise _Status(405, Invalid("actions are called with POST"), {"Allow": "POST"})
             return await self._action(request, path.removeprefix(ACTIONS), trace)
+        if route := self._routes.get(("GET" if request.method == "HEAD" else request.method, path)):
+            self._buckets.take(source_of(self.address_of(request)), self._rate)
+            return await route(request, trace)
+        if methods := [method for method, known in self._routes if known == path]:
+            if request.method == "OPTIONS" and path in self._shared:
+                return web.Response(status=204, headers=_PREFLIGHT)
+            raise _Status(405, Invalid("not with this method"), {"Allow": ", ".join(sorted(methods))})
         get = self._gets.get(path)
         if get is None:
             raise NotFound
@@ -145,6 +167,11 @@ class Edge:
                 "Access-Control-Allow-Origin": origin,
                 "Access-Control-Expose-Headers": "Trace-Id, Idempotent-Replayed, Retry-After",
                 "Vary": "Origin",
+            }
+        if request.rel_url.raw_path in self._shared:
+            return {
+                "Access-Control-Allow-Origin": "*",
+                "Access-Control-Expose-Headers": "Trace-Id, DPoP-Nonce",
             }
         if urlsplit(origin).netloc == request.headers.get("Host") and origin.startswith(
             ("https://", "http://")
@@ -198,21 +225,7 @@ class Edge:
         return min(most_s, int(given) / 1000)
 
     async def _json(self, request: BaseRequest) -> dict[str, Any]:
-        settings = self._runtime.settings
-        if request.content_type != _JSON or (request.charset or "utf-8").lower() != "utf-8":
-            raise _Status(415, Invalid("the body is application/json in UTF-8"))
-        if "Content-Encoding" in request.headers:
-            raise _Status(415, Invalid("the body is not compressed"))
-        too_large = _Status(413, Invalid(f"the body is at most {settings.gateway_body_bytes} bytes"))
-        if (request.content_length or 0) > settings.gateway_body_bytes:
-            raise too_large
-        try:
-            async with asyncio.timeout(settings.gateway_body_timeout_s):
-                body = await read_up_to(request.content, settings.gateway_body_bytes)
-        except TimeoutError:
-            raise _Status(408, Invalid("the body came too slowly"), {"Connection": "close"}) from None
-        if body is None:
-            raise too_large
+        body = await read_body(request, self._runtime.settings, _JSON)
         try:
             fields = orjson.loads(body)
         except orjson.JSONDecodeError:
@@ -278,6 +291,31 @@ class Edge:
         elif "X-Forwarded-For" in request.headers or not _is_loopback(request.remote):
             raise NotFound
         return web.Response(body=render_metrics(), headers={"Content-Type": "text/plain; version=0.0.4"})
+
+
+async def read_body(
+    request: BaseRequest, settings: Settings, content_type: str, most_bytes: int | None = None
+) -> bytes:
+    """The body, if it has this type, is small enough (by default `gateway_body_bytes`) and comes in time.
+
+    Raises refusals with the statuses 408, 413 and 415.
+    """
+    most_bytes = most_bytes or settings.gateway_body_bytes
+    if request.content_type != content_type or (request.charset or "utf-8").lower() != "utf-8":
+        raise _Status(415, Invalid(f"the body is {content_type} in UTF-8"))
+    if "Content-Encoding" in request.headers:
+        raise _Status(415, Invalid("the body is not compressed"))
+    too_large = _Status(413, Invalid(f"the body is at most {most_bytes} bytes"))
+    if (request.content_length or 0) > most_bytes:
+        raise too_large
+    try:
+        async with asyncio.timeout(settings.gateway_body_timeout_s):
+            body = await read_up_to(request.content, most_bytes)
+    except TimeoutError:
+        raise _Status(408, Invalid("the body came too slowly"), {"Connection": "close"}) from None
+    if body is None:
+        raise too_large
+    return body
 
 
 def refused(error: BankhubError, trace: Trace, status: int | None = None) -> web.Response:

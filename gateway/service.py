@@ -16,6 +16,7 @@ from gateway import events
 from gateway.guard import GuardedServer
 from gateway.http import Edge
 from gateway.identity import actions as identity
+from gateway.oauth.web import SHARED, Provider
 from gateway.parts import ENDED, Parts
 from gateway.sessions import actions as sessions
 from gateway.sessions import store
@@ -70,7 +71,8 @@ class GatewayService(Service):
         await parts.catch_up()
         if not self._listen:
             return
-        settings, edge = runtime.settings, Edge(runtime, self._tokens)
+        provider = Provider(runtime, self._tokens)
+        settings, edge = runtime.settings, Edge(runtime, self._tokens, provider.routes, shared=SHARED)
         server = GuardedServer(edge.handle, settings, edge.malformed)
         runner = web.ServerRunner(server, handle_signals=False, shutdown_timeout=settings.drain_s)
         await runner.setup()
@@ -83,6 +85,7 @@ class GatewayService(Service):
                 runner, settings.gateway_host, settings.gateway_port, backlog=1024, reuse_port=True
             )
         await site.start()
+        provider.listens_at = f"http://{settings.gateway_host}:{self.port}"
         log.info("gateway.listening", port=self.port)
 
     async def stop(self) -> None:
