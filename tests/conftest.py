@@ -21,6 +21,9 @@ import asyncpg
 import pytest
 
 from core.embedded import EmbeddedEngines
+from tests.security.matrix import pytest_addoption, pytest_configure, pytest_itemcollected
+
+__all__ = ["pytest_addoption", "pytest_configure", "pytest_itemcollected"]
 
 T = TypeVar("T")
 _TEMPLATE = "template_bankhub"

@@ -52,6 +52,7 @@ async def _audited(here: Runtime, person_id: int) -> list[tuple[str, str]]:
     return [(row["action"], row["outcome"]) for row in await here.db.fetch(_AUDIT, 1, person_id)]
 
 
+@pytest.mark.requirement("D04")
 async def test_what_was_done_is_audited_in_the_same_transaction(here: Runtime) -> None:
     who = somebody(person_id=31)
     row = await here.calls.call(toy.Write(word="audited"), principal=who)
@@ -61,6 +62,7 @@ async def test_what_was_done_is_audited_in_the_same_transaction(here: Runtime) -
     assert len(record["trace_id"]) == 32
 
 
+@pytest.mark.requirement("D04")
 async def test_refusals_are_audited_and_change_nothing(here: Runtime) -> None:
     who = somebody(person_id=32)
     with pytest.raises(Conflict):
@@ -89,12 +91,14 @@ async def test_nested_calls_commit_together(here: Runtime) -> None:
     ]
 
 
+@pytest.mark.requirement("T09")
 async def test_nested_calls_fail_together(here: Runtime) -> None:
     with pytest.raises(Conflict):
         await here.calls.call(toy.WriteTwice(words=["three", "four"], fail_second=True), principal=WHO)
     assert await toy.count(here.db, "three") == 0
 
 
+@pytest.mark.requirement("T09")
 async def test_a_swallowed_nested_failure_cannot_commit(here: Runtime) -> None:
     command = toy.WriteTwice(words=["five", "six"], fail_second=True, swallow=True)
     with pytest.raises(Internal):
@@ -140,6 +144,7 @@ async def test_keys_belong_to_a_person_in_an_enterprise(here: Runtime) -> None:
     assert len({one.row_id, two.row_id, three.row_id}) == 3
 
 
+@pytest.mark.requirement("T02")
 async def test_the_same_key_in_two_processes_has_one_effect(tables: str, tmp_path: Path) -> None:
     async with AsyncExitStack() as stack:
         settings = settings_for(tables, tmp_path)
@@ -153,6 +158,7 @@ async def test_the_same_key_in_two_processes_has_one_effect(tables: str, tmp_pat
             assert await toy.count(processes[0].db, f"raced-{n}") == 1
 
 
+@pytest.mark.requirement("T02")
 async def test_the_same_key_raced_with_different_requests_conflicts(tables: str, tmp_path: Path) -> None:
     async with AsyncExitStack() as stack:
         settings = settings_for(tables, tmp_path)
@@ -207,6 +213,7 @@ class Undeclared(Command[None], action="toy.undeclared"):
     pass
 
 
+@pytest.mark.requirement("A01")
 def test_a_declaration_without_permission_does_not_start() -> None:
     with pytest.raises(TypeError):
         action(Undeclared)  # type: ignore[call-arg]

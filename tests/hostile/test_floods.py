@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 import msgpack
+import pytest
 
 from tests.hostile.raw import PING, Raw, frame, packed, rss_bytes, session, socket_to
 from tests.hub.harness import World
@@ -13,6 +14,7 @@ from tests.hub.harness import World
 Unharmed = Callable[[], Awaitable[None]]
 
 
+@pytest.mark.requirement("W05")
 async def test_a_flood_of_frames_is_refused_then_ended(world: World, unharmed: Unharmed, person: int) -> None:
     async with session(world, person) as raw:
         for _ in range(20):
@@ -35,6 +37,7 @@ async def test_a_flood_of_websocket_pings_is_ended(world: World, unharmed: Unhar
     await unharmed()
 
 
+@pytest.mark.requirement("W05")
 async def test_a_person_sends_no_more_than_they_may(world: World, unharmed: Unharmed, person: int) -> None:
     room = await world.conversation(person)
     async with session(world, person) as raw:
@@ -77,6 +80,7 @@ async def test_a_stranger_who_vanishes_is_let_go(world: World, unharmed: Unharme
     await unharmed()
 
 
+@pytest.mark.requirement("W06")
 async def test_whoever_never_reads_is_let_go_and_costs_little(
     world: World, unharmed: Unharmed, person: int
 ) -> None:
@@ -110,6 +114,7 @@ async def test_whoever_never_reads_is_let_go_and_costs_little(
     await unharmed()
 
 
+@pytest.mark.requirement("W06")
 async def test_whoever_reads_slowly_gets_a_gap_and_then_everything(
     world: World, unharmed: Unharmed, person: int
 ) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import msgpack
+import pytest
 
 from tests.hostile.raw import BINARY, CLOSE, PING, PONG, TEXT, Raw, frame, named, packed, rss_bytes, session
 from tests.hub.harness import World
@@ -56,6 +57,7 @@ ENDS: list[tuple[bytes, int]] = [
 ]  # fmt: skip
 
 
+@pytest.mark.requirement("W02", "W03")
 async def test_what_ends_the_session(world: World, unharmed: Unharmed, person: int) -> None:
     for data, code in ENDS:
         async with session(world, person) as raw:
@@ -191,6 +193,7 @@ async def test_ids_that_are_none(world: World, person: int) -> None:
                 assert await raw.closed() == 4501, frame_id
 
 
+@pytest.mark.requirement("W02", "W03")
 async def test_fragments_are_put_together_and_pings_between_them_answered(
     world: World, unharmed: Unharmed, person: int
 ) -> None:
@@ -235,6 +238,7 @@ async def test_a_connection_cut_in_a_frame_leaves_nothing(
     assert node.stats()["connections"] <= before + 1
 
 
+@pytest.mark.requirement("W02", "W08")
 async def test_memory_stays_flat_whatever_is_sent(world: World, unharmed: Unharmed, person: int) -> None:
     bombs = [
         frame(b"\xdd\xff\xff\xff\xff" + b"\x90" * 200_000), frame(b"\xdf\xff\xff\xff\xff" + b"\xa0" * 200_000),

@@ -110,6 +110,7 @@ odd = st.one_of(
 streams = st.lists(good | good | long_ones | split | odd, max_size=6).map(b"".join)
 
 
+@pytest.mark.requirement("W08")
 @settings(max_examples=400, deadline=None, suppress_health_check=list(HealthCheck))
 @given(streams, st.data())
 def test_any_cutting_is_the_same_to_a_connection(stream: bytes, data: st.DataObject) -> None:
@@ -177,6 +178,7 @@ def test_both_codecs_agree_on_what_is_a_message(message: list[Any]) -> None:
             assert read.code == "unknown_op"
 
 
+@pytest.mark.requirement("W08")
 @settings(max_examples=200, deadline=None)
 @given(
     hub_messages,
@@ -195,6 +197,7 @@ def test_no_damage_breaks_the_decoder(data: bytes, damage: list[tuple[int, int]]
         assert 1 <= len(frames) <= limits.FRAMES_PER_MESSAGE
 
 
+@pytest.mark.requirement("W08")
 @settings(max_examples=30, deadline=None)
 @given(st.integers(1, 250_000), st.sampled_from([b"\x91", b"\x81\xa1k", b"[", b'{"a":', b"\x92\x13"]))
 def test_depth_is_bounded(times: int, opening: bytes) -> None:

@@ -31,6 +31,7 @@ HANDSHAKES: list[tuple[dict[str, Any], int]] = [
 ]  # fmt: skip
 
 
+@pytest.mark.requirement("W01", "W03")
 async def test_handshakes(world: World, unharmed: Unharmed) -> None:
     for request, status in HANDSHAKES:
         async with socket_to(world) as raw:
@@ -54,6 +55,7 @@ async def test_what_is_no_request_is_refused(world: World, unharmed: Unharmed, r
     await unharmed()
 
 
+@pytest.mark.requirement("W04", "W07")
 async def test_a_slow_handshake_is_cut(world: World, unharmed: Unharmed) -> None:
     async with socket_to(world) as raw:
         began_s = asyncio.get_running_loop().time()
@@ -71,6 +73,7 @@ async def test_a_slow_handshake_is_cut(world: World, unharmed: Unharmed) -> None
     await unharmed()
 
 
+@pytest.mark.requirement("W04", "W07")
 async def test_silence_is_cut(world: World, unharmed: Unharmed) -> None:
     sockets = [await asyncio.open_connection("127.0.0.1", world.ports["a"]) for _ in range(200)]
     async with asyncio.timeout(6):
@@ -125,6 +128,7 @@ async def test_what_is_said_instead_of_hello(world: World, unharmed: Unharmed) -
     await unharmed()
 
 
+@pytest.mark.requirement("S05")
 async def test_a_token_in_the_url_is_not_looked_at(world: World, person: int) -> None:
     async with socket_to(world) as raw:
         assert (

@@ -49,6 +49,7 @@ async def test_nothing_comes_before_hello(world: World, frame: list[object]) -> 
     assert await client.gone() == 4501
 
 
+@pytest.mark.requirement("W04")
 async def test_who_says_nothing_is_closed(world: World) -> None:
     await world.node("a", hello_s=1.0)
     client = await world.client("a", 1, hello=False)
@@ -98,6 +99,7 @@ async def test_ping_is_answered_and_silence_is_noticed(world: World) -> None:
     assert await client.gone() == 4012
 
 
+@pytest.mark.requirement("S03")
 async def test_refresh_keeps_a_session_beyond_its_token(world: World) -> None:
     await world.node("a", ping_s=1.0)
     world.gate.expires_ms = world.clock.now_ms() + 1_500
@@ -182,6 +184,7 @@ async def test_the_json_subprotocol_says_the_same(world: World) -> None:
         assert page[5][-1] == entry[2:]  # type: ignore[index]
 
 
+@pytest.mark.requirement("W01")
 @pytest.mark.parametrize(
     ("origin", "subprotocol", "status"),
     [
@@ -225,6 +228,7 @@ async def test_a_call_is_answered_or_refused(world: World) -> None:
     assert (await client.ask(15, "refuse", {}))[2:7] == ["conflict", "no", False, 0, {"why": "not"}]
 
 
+@pytest.mark.requirement("W01")
 @pytest.mark.parametrize("origin", ["https://bank.example", "http://127.0.0.1:8080", "https://127.0.0.1"])
 async def test_pages_of_the_same_host_and_configured_ones_may_connect(world: World, origin: str) -> None:
     await world.node("a")

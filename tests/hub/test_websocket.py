@@ -18,6 +18,7 @@ def masked(payload: bytes, opcode: Opcode = Opcode.BINARY) -> bytes:
     return Frame(opcode, payload).serialize(mask=True)
 
 
+@pytest.mark.requirement("W03")
 @given(st.lists(st.binary(max_size=300) | st.integers(120, 70_000).map(os.urandom), max_size=6), st.data())
 def test_any_chunking_gives_the_same_messages(payloads: list[bytes], data: st.DataObject) -> None:
     stream = b"".join(masked(p) for p in payloads if len(p) < 65_536)

@@ -73,6 +73,7 @@ def test_a_statement_is_portable(statement: Sql) -> None:
     assert portable.refusals(statement.text) == [], statement.text
 
 
+@pytest.mark.requirement("A03")
 @pytest.mark.parametrize("statement", ALL, ids=lambda s: s.where)
 def test_a_statement_names_its_tenant_or_says_why_not(statement: Sql) -> None:
     if statement.exempt is None:

@@ -50,6 +50,7 @@ def test_every_action_has_an_example() -> None:
     assert {action.name for action in ACTIONS} == set(EXAMPLES)
 
 
+@pytest.mark.requirement("A01")
 def test_every_action_declares_who_may_call_it() -> None:
     for action in ACTIONS:
         assert isinstance(action.needs, Access | Permission), action.name
@@ -75,6 +76,7 @@ LEVELS = {PERSON: Level.GUEST, REGISTERED: Level.REGISTERED, MEMBER: Level.MEMBE
 @pytest.mark.parametrize(
     "role", [*sorted(ROLES), "no role", "nobody", "guest", "registered", "closed", "app"]
 )
+@pytest.mark.requirement("A01")
 def test_the_declaration_decides(action: Action[Any, Any], role: str) -> None:
     who, grants = _person(*({role} & ROLES or {"boss"} if role == "app" else {role} & ROLES))
     levels = {"guest": Level.GUEST, "registered": Level.REGISTERED, "closed": None}
@@ -213,6 +215,7 @@ def _mentions(value: Any, tenant: Tenant) -> bool:
     return any(mark in text for mark in marks)
 
 
+@pytest.mark.requirement("A03")
 @each_action
 @pytest.mark.asyncio(loop_scope="module")
 async def test_another_tenant_sees_and_changes_nothing(twins: Twins, action: Action[Any, Any]) -> None:
@@ -231,6 +234,7 @@ async def test_another_tenant_sees_and_changes_nothing(twins: Twins, action: Act
     assert await _rows_of(twins, ours) == before, "something of another tenant was changed"
 
 
+@pytest.mark.requirement("A02")
 @each_action
 @pytest.mark.asyncio(loop_scope="module")
 async def test_a_colleague_who_is_not_concerned_gets_nothing(twins: Twins, action: Action[Any, Any]) -> None:
@@ -252,6 +256,7 @@ async def test_nobody_gets_nothing(twins: Twins, action: Action[Any, Any]) -> No
         await _call(twins, action, None, EXAMPLES[action.name].fields(twins.ours))
 
 
+@pytest.mark.requirement("A02")
 @each_action
 @pytest.mark.asyncio(loop_scope="module")
 async def test_ids_that_are_not_there_are_refused_alike(twins: Twins, action: Action[Any, Any]) -> None:
@@ -273,6 +278,7 @@ async def test_ids_that_are_not_there_are_refused_alike(twins: Twins, action: Ac
     assert len(set(answers)) == 1, answers
 
 
+@pytest.mark.requirement("A04")
 @each_action
 @pytest.mark.asyncio(loop_scope="module")
 async def test_fields_that_nobody_declared_are_refused(twins: Twins, action: Action[Any, Any]) -> None:
