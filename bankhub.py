@@ -159,6 +159,21 @@ def verify(
 
 
 @app.command(rich_help_panel="Look")
+def explain_access(
+    person: Annotated[str, typer.Argument(help="Phone, login name or id.")],
+    action: Annotated[str, typer.Argument(help="As in gateway.identity.add_member.")],
+    enterprise: Annotated[
+        int | None, typer.Option(help="Only there (default: wherever they belong).")
+    ] = None,
+) -> None:
+    """Say why somebody may call an action, or may not."""
+    from house.explain import explain
+
+    with engines_of(load(), {"postgres"}) as settings:
+        raise typer.Exit(run(explain(settings, person, action, enterprise)))
+
+
+@app.command(rich_help_panel="Look")
 def openapi() -> None:
     """Print the OpenAPI 3.1 document of all actions."""
     from house.compose import openapi as document

@@ -314,6 +314,23 @@ class Resource:
     maker_id: int | None = None  # who must not be the one to approve it
 
 
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """Which records a list may show: everybody's, or one's own and those of some departments."""
+
+    everything: bool
+    owner_id: int
+    department_ids: frozenset[int] = frozenset()
+
+
+def scope_of(grant: Grant, grants: Grants, who: Principal) -> Scope:
+    """What a list query filters by, so that it shows what `within` would let through one by one."""
+    departments = {Reach.DEPARTMENT: grants.departments, Reach.TREE: grants.tree}.get(
+        grant.reach, frozenset()
+    )
+    return Scope(grant.reach is Reach.ENTERPRISE, who.person_id, departments)
+
+
 def within(grant: Grant, grants: Grants, who: Principal, resource: Resource) -> Decision:
     """Whether a grant reaches this record: whose it is, its amount, and that nobody approves what he made."""
     checks = [

@@ -15,6 +15,8 @@ from core.access import (
     Principal,
     Reach,
     Resource,
+    Scope,
+    scope_of,
     within,
 )
 from core.errors import Internal, Unauthenticated
@@ -148,6 +150,12 @@ class Context:
         decision: Decision = within(grant, grants, self.caller, resource)
         if decision.refusal is not None:
             raise decision.refusal
+
+    @property
+    def reach(self) -> Scope:
+        """Which records a list of this action may show."""
+        grants, grant = self.held
+        return scope_of(grant, grants, self.caller)
 
     def remaining_s(self) -> float:
         """Time left before the caller stops waiting; negative when it has."""

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final, cast
 
 import structlog
 
+from core.access import Permission, permissions_of
 from core.codec import pack, unpack
 from core.context import Context
 from core.errors import BankhubError
@@ -34,12 +35,16 @@ _POLL_S: Final = 10.0  # without the bus
 class Parts:
     """Made when the gateway starts. Handlers get them by `parts(ctx)`."""
 
-    def __init__(self, runtime: Runtime, tokens: AccessTokens) -> None:
+    def __init__(
+        self, runtime: Runtime, tokens: AccessTokens, permissions: Mapping[str, Permission] | None = None
+    ) -> None:
         settings, secret = runtime.settings, cluster_secret(runtime.settings)
         self._runtime = runtime
         self.tokens = tokens
         self._poll: asyncio.Task[None] | None = None
         self._closed = False
+        here = permissions_of(action.needs for action in runtime.registry.actions.values())
+        self.permissions = here if permissions is None else permissions
         self.passwords = Passwords(settings)
         self.refresh_secret = derive(secret, "refresh tokens")
         self.attempt_secret = derive(secret, "login attempts")

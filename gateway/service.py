@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import structlog
 from aiohttp import web
 
+from core.access import Permission
 from core.actions import actions_in, handlers_in
 from core.jobs import Every, Job, JobRun
 from core.service import Service
 from core.tokens import AccessTokens
 from gateway import events
+from gateway.access import actions as access
 from gateway.guard import GuardedServer
 from gateway.http import Edge
 from gateway.identity import actions as identity
@@ -36,17 +39,24 @@ class GatewayService(Service):
     """Identity, and (unless `listen` is false) the HTTP edge of this process.
 
     `tokens` are the same object that the hub of this process authenticates with, so that both learn of revocations.
+    `permissions` is the table of all services, also of those that run elsewhere; default: of those in this process.
     """
 
     name = "gateway"
-    actions = actions_in(sessions, identity)
+    actions = actions_in(sessions, identity, access)
     handlers = handlers_in(events)
     jobs = (Job("gateway.sessions.purge", purge, schedule=Every(3600)),)
 
     def __init__(
-        self, tokens: AccessTokens, *, listen: bool = True, sock: socket.socket | None = None
+        self,
+        tokens: AccessTokens,
+        *,
+        permissions: Mapping[str, Permission] | None = None,
+        listen: bool = True,
+        sock: socket.socket | None = None,
     ) -> None:
         self._tokens = tokens
+        self._permissions = permissions
         self._listen = listen
         self._sock = sock
         self._parts: Parts | None = None
@@ -65,7 +75,7 @@ class GatewayService(Service):
 
     async def start(self, runtime: Runtime) -> None:
         """Hear of ended sessions, then open the door. Raises `OSError` where the port is taken."""
-        parts = self._parts = Parts(runtime, self._tokens)
+        parts = self._parts = Parts(runtime, self._tokens, self._permissions)
         await runtime.bus.subscribe(ENDED, parts.hear)
         runtime.bus.on_state(parts.bus_changed)
         await parts.catch_up()

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
+from core.access import permissions_of
 from core.actions import Action
 from core.clock import Clock, SystemClock
 from core.errors import Invalid
@@ -55,7 +56,8 @@ def services(
     def gateway() -> Service:
         from gateway.service import GatewayService
 
-        return GatewayService(tokens, listen=listen)
+        table = permissions_of(action.needs for action in actions())
+        return GatewayService(tokens, permissions=table, listen=listen)
 
     make = {"hub": hub, "im": im, "gateway": gateway}
     return [make[name]() for name in SERVICES if name in names]

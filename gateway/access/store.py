@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from datetime import datetime
 
 from core.db import Queries, Record, sql
 
@@ -41,3 +42,67 @@ async def departments(db: Queries, enterprise_id: int) -> list[tuple[int, int | 
 async def departments_of(db: Queries, enterprise_id: int, person_id: int) -> frozenset[int]:
     """The departments a person is in."""
     return frozenset(row[0] for row in await db.fetch(_MINE, enterprise_id, person_id))
+
+
+# --- an enterprise's own roles ----------------------------------------------------------------------------------------
+
+_ROLES = sql("SELECT role, name FROM gateway_roles WHERE enterprise_id = $1 ORDER BY name")
+_GRANTS = sql(
+    "SELECT role, permission, reach, amount_fen FROM gateway_role_grants WHERE enterprise_id = $1 "
+    "ORDER BY role, permission"
+)
+_HOLDERS = sql(
+    """
+    SELECT r.role, COUNT(*) FROM gateway_member_roles r
+    JOIN gateway_memberships m ON m.enterprise_id = r.enterprise_id AND m.person_id = r.person_id
+    WHERE r.enterprise_id = $1 AND m.state = 'active' GROUP BY r.role
+    """
+)
+_INSERT_ROLE = sql(
+    "INSERT INTO gateway_roles (enterprise_id, role, name, created_at) VALUES ($1, $2, $3, $4)"
+)
+_RENAME_ROLE = sql("UPDATE gateway_roles SET name = $3 WHERE enterprise_id = $1 AND role = $2")
+_DELETE_ROLE = sql("DELETE FROM gateway_roles WHERE enterprise_id = $1 AND role = $2")
+_DELETE_GRANTS = sql("DELETE FROM gateway_role_grants WHERE enterprise_id = $1 AND role = $2")
+_INSERT_GRANT = sql(
+    "INSERT INTO gateway_role_grants (enterprise_id, role, permission, reach, amount_fen) VALUES ($1, $2, $3, $4, $5)"
+)
+
+
+async def own_roles(db: Queries, enterprise_id: int) -> dict[str, str]:
+    """Name by role of the enterprise's own roles, by name."""
+    return {row["role"]: row["name"] for row in await db.fetch(_ROLES, enterprise_id)}
+
+
+async def own_grants(db: Queries, enterprise_id: int) -> Sequence[Record]:
+    """role, permission, reach, amount_fen of the enterprise's own roles."""
+    return await db.fetch(_GRANTS, enterprise_id)
+
+
+async def holders(db: Queries, enterprise_id: int) -> dict[str, int]:
+    """How many active members have each role, own or built-in."""
+    return {row[0]: row[1] for row in await db.fetch(_HOLDERS, enterprise_id)}
+
+
+async def insert_role(db: Queries, enterprise_id: int, role: str, name: str, now: datetime) -> None:
+    """Raises `UniqueViolation` where the name is taken."""
+    await db.execute(_INSERT_ROLE, enterprise_id, role, name, now)
+
+
+async def rename_role(db: Queries, enterprise_id: int, role: str, name: str) -> bool:
+    """False where there is no such role. Raises `UniqueViolation` where the name is taken."""
+    return bool(await db.execute(_RENAME_ROLE, enterprise_id, role, name))
+
+
+async def delete_role(db: Queries, enterprise_id: int, role: str) -> bool:
+    """With its grants; False where there is no such role."""
+    await db.execute(_DELETE_GRANTS, enterprise_id, role)
+    return bool(await db.execute(_DELETE_ROLE, enterprise_id, role))
+
+
+async def set_grants(
+    db: Queries, enterprise_id: int, role: str, grants: Iterable[tuple[str, int, int | None]]
+) -> None:
+    """Make these (permission, reach, amount) the grants of a role."""
+    await db.execute(_DELETE_GRANTS, enterprise_id, role)
+    await db.executemany(_INSERT_GRANT, [(enterprise_id, role, *grant) for grant in grants])

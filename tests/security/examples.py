@@ -27,6 +27,7 @@ class Tenant:
     seq: int
     canary: str  # in every text of this tenant
     password: str  # of the owner
+    role_id: int  # of an own role that nobody has
 
 
 @dataclass(frozen=True)
@@ -74,6 +75,16 @@ EXAMPLES: dict[str, Example] = {
     "gateway.identity.list_sessions": Example(_none, "answered"),
     "gateway.identity.revoke_session": Example(lambda t: {"session_id": str(t.session_id)}),
     "gateway.identity.find_members": Example(lambda t: {"person_ids": [str(t.owner_id)]}),
+    "gateway.access.permissions": Example(_none, "answered"),
+    "gateway.access.mine": Example(_none, "answered"),
+    "gateway.access.roles": Example(_none),
+    "gateway.access.create_role": Example(
+        lambda t: {"name": "门店", "grants": [{"permission": "contacts:read"}]}
+    ),
+    "gateway.access.change_role": Example(
+        lambda t: {"role_id": str(t.role_id), "name": "改名", "grants": [{"permission": "messages:send"}]}
+    ),
+    "gateway.access.delete_role": Example(lambda t: {"role_id": str(t.role_id)}),
     # hub
     "hub.sessions.close": Example(
         lambda t: {

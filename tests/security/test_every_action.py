@@ -33,6 +33,7 @@ from core.context import Source
 from core.dispatch import permit
 from core.errors import BankhubError, Forbidden, Invalid, NotFound, Unauthenticated
 from core.runtime import Runtime
+from gateway.api import CreateRole, GrantInfo
 from gateway.demo import DemoPerson, seed
 from house import compose
 from im.api import CreateGroup, Send
@@ -167,6 +168,7 @@ async def _furnish(twins: Twins, owner: str, colleague: str, victim: str, canary
         seq=0,
         canary=canary,
         password=found.password,
+        role_id=0,
     )
     calls, who = twins.runtime.calls, twins.principal(owner, tenant)
     group = await calls.call(CreateGroup(title=canary, members=[tenant.colleague_id]), principal=who)
@@ -174,7 +176,10 @@ async def _furnish(twins: Twins, owner: str, colleague: str, victim: str, canary
         Send(conversation_id=group.conversation_id, key=f"first-{owner}", body={"text": canary}),
         principal=who,
     )
-    changes = {"conversation_id": group.conversation_id, "seq": sent.seq}
+    administrator = twins.principal("wangfang" if owner == "chenjing" else "zhoutao", tenant)
+    made = CreateRole(name=canary, grants=[GrantInfo(permission="contacts:read")])
+    role = await calls.call(made, principal=administrator)
+    changes = {"conversation_id": group.conversation_id, "seq": sent.seq, "role_id": int(role.role)}
     return Tenant(**(vars(tenant) | changes))
 
 
