@@ -41,7 +41,7 @@ _moved: list[int] = []
 
 class MoveDesk(Command[None], action="desks.move"):
     owner_id: Id
-    departments: list[Id] = []
+    departments: tuple[Id, ...] = ()
     amount_fen: int | None = None
 
 
@@ -149,12 +149,12 @@ async def test_reach_and_amount_of_own_roles(place: Place) -> None:
     grant = GrantInfo(permission="desks:move", reach="tree", amount_fen=500)
     made = (await place.call("wangfang", CreateRole(name="部门搬运", grants=[grant]))).value
     await place.give("huangting", made["role"])
-    await place.call("huangting", MoveDesk(owner_id=5, departments=[91], amount_fen=500))
-    await place.call("huangting", MoveDesk(owner_id=person.person_id, departments=[95]))
+    await place.call("huangting", MoveDesk(owner_id=5, departments=(91,), amount_fen=500))
+    await place.call("huangting", MoveDesk(owner_id=person.person_id, departments=(95,)))
     for beyond in (
-        MoveDesk(owner_id=5, departments=[92]),
+        MoveDesk(owner_id=5, departments=(92,)),
         MoveDesk(owner_id=5),
-        MoveDesk(owner_id=5, departments=[91], amount_fen=501),
+        MoveDesk(owner_id=5, departments=(91,), amount_fen=501),
     ):
         with pytest.raises(Forbidden):
             await place.call("huangting", beyond)
