@@ -42,6 +42,7 @@ from core.access import (
 )
 from core.context import Context
 from core.errors import NotFound
+from core.limits import Rate
 from core.values import ID_MAX, WIRE, Bytes, Id, Secret, Value
 
 __all__ = [
@@ -149,14 +150,6 @@ EVENTS: Final[dict[str, type[Event]]] = {}
 
 
 # --- declarations ---------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Rate:
-    """A token bucket per caller: `burst` at once, `per_s` for ever."""
-
-    burst: int
-    per_s: float
 
 
 Handler = Callable[["Context", C], Awaitable[R]]

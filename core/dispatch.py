@@ -29,7 +29,6 @@ from core.errors import (
     TooManyRequests,
     Unavailable,
 )
-from core.limits import Buckets
 from core.telemetry import Trace, counter, histogram, span
 
 if TYPE_CHECKING:
@@ -80,7 +79,6 @@ class Dispatcher:
     def __init__(self, runtime: Runtime, services: Mapping[str, Service]) -> None:
         self.runtime = runtime
         self._services = services
-        self._buckets = Buckets(runtime.clock, runtime.settings.rate_buckets)
         self._running: dict[tuple[int, int, str, str], asyncio.Future[None]] = {}
 
     # --- from outside ---------------------------------------------------------------------------------------------
@@ -131,14 +129,14 @@ class Dispatcher:
         caller: object = (who.person_id, who.device) if who and who.is_service else who and who.person_id
         caller = caller or call.source.address
         if action.limit is not None:
-            self._buckets.take((action.name, caller), action.limit)
+            await self.runtime.limits.take(action.name, caller, action.limit)
         try:
             ctx.grants = await self._grants(action, who)
             permit(action, who, ctx.grants, internal=call.internal)
         except BankhubError as refusal:
             if action.audited and who is not None and not refusal.temporary:
                 try:
-                    self._buckets.take(("refusals", caller), _REFUSALS)
+                    await self.runtime.limits.take("refusals", caller, _REFUSALS)
                 except TooManyRequests:
                     raise refusal from None
                 await self.runtime.db.run(audit.record, ctx, action, None, refusal.code)

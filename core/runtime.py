@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from core.access import Grantor, TokenGrants
 from core.actions import Registry
 from core.config_center import ConfigCenter
+from core.limits import Limits
 
 if TYPE_CHECKING:
     from core.bus import Bus
@@ -41,6 +42,8 @@ class Runtime:
     config: ConfigCenter = field(
         init=False
     )  # live settings; defaults until `core.background` follows the table
+    limits: Limits = field(init=False)  # how often anybody may do anything; local until they are shared
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "config", ConfigCenter(self.db, self.clock, self.rng, self.bus))
+        object.__setattr__(self, "limits", Limits(self.clock, self.settings.rate_buckets))

@@ -42,6 +42,7 @@ class Settings(BaseSettings):
     var_dir: Path = Path("var")  # state of embedded engines, keys made at first start; 0700
     database_url: SecretStr | None = None  # postgresql://…; None: the embedded engine
     redis_url: SecretStr | None = None  # redis://…; None: the embedded engine
+    redis_cluster: bool = False  # whether that address is a node of a cluster
     s3_endpoint_url: str | None = None  # None: the embedded engine
     s3_access_key: SecretStr | None = None
     s3_secret_key: SecretStr | None = None
@@ -73,6 +74,17 @@ class Settings(BaseSettings):
     # --- actions ----------------------------------------------------------------------------------------------
     idempotency_retention_s: float = Field(default=7 * 86400.0, gt=0)  # a phone may be off for some days
     rate_buckets: int = Field(default=100_000, ge=16)  # callers remembered; the oldest are forgotten
+    rate_shared: bool = True  # count with all other processes, in Redis; False: every process by itself
+    rate_person_burst: int = Field(
+        default=240, ge=1
+    )  # a person opening an app on two devices asks 60 things at once
+    rate_person_per_s: float = Field(default=60.0, gt=0)
+    rate_device_burst: int = Field(default=160, ge=1)  # one device alone cannot use up what its owner has
+    rate_device_per_s: float = Field(default=40.0, gt=0)
+    rate_hello_burst: int = Field(
+        default=32, ge=1
+    )  # a phone on a train comes back often, a broken client always
+    rate_hello_per_s: float = Field(default=0.5, gt=0)
 
     # --- gateway ----------------------------------------------------------------------------------------------
     gateway_host: str = "127.0.0.1"

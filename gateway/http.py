@@ -20,14 +20,14 @@ import structlog
 from aiohttp import HttpVersion10, web
 from aiohttp.web_request import BaseRequest
 
-from core.actions import PUBLIC, Principal, Rate
+from core.actions import PUBLIC, Principal
+from core.addresses import Proxies
 from core.calls import REPLAYED, read_up_to
 from core.context import Source
 from core.errors import BankhubError, Forbidden, Internal, Invalid, NotFound, Unauthenticated, problem
-from core.limits import Buckets
+from core.limits import CallerLimits, Exhausted, headers
 from core.telemetry import Trace, new_trace, parse_trace, render_metrics
 from gateway import openapi
-from gateway.identity.rules import source_of
 
 if TYPE_CHECKING:
     from core.runtime import Runtime
@@ -58,6 +58,7 @@ _HEADERS: Final = {
 Handler = Callable[[BaseRequest, Trace], Awaitable[web.Response]]
 """Answers one (method, path); its own headers win over the edge's, its errors become problem details."""
 
+_EXPOSED: Final = "Trace-Id, Idempotent-Replayed, Retry-After, RateLimit, RateLimit-Policy"
 _PREFLIGHT: Final = {
     "Access-Control-Allow-Methods": "GET, POST",
     "Access-Control-Allow-Headers": "authorization, content-type, deadline-ms, idempotency-key, traceparent",
@@ -93,10 +94,9 @@ class Edge:
         self._shared = frozenset(shared)
         self._runtime = runtime
         self._tokens = tokens
-        self._buckets = Buckets(runtime.clock, settings.rate_buckets)
-        self._rate = Rate(settings.gateway_rate_burst, settings.gateway_rate_per_s)
+        self._limits = CallerLimits(runtime.limits, settings)
         self._origins = frozenset(settings.gateway_origins)
-        self._proxies = [ipaddress.ip_network(cidr) for cidr in settings.gateway_trusted_proxies]
+        self._proxies = Proxies(settings.gateway_trusted_proxies)
         self._document: bytes | None = None
         self._ready: tuple[float, str | None] = (-_READY_S, "starting")
         self._gets: dict[str, Callable[[BaseRequest], Awaitable[web.Response]]] = {
@@ -144,7 +144,7 @@ class Edge:
                 raise _Status(405, Invalid("actions are called with POST"), {"Allow": "POST"})
             return await self._action(request, path.removeprefix(ACTIONS), trace)
         if route := self._routes.get(("GET" if request.method == "HEAD" else request.method, path)):
-            self._buckets.take(source_of(self.address_of(request)), self._rate)
+            await self._limits.address(self.address_of(request))
             return await route(request, trace)
         if methods := [method for method, known in self._routes if known == path]:
             if request.method == "OPTIONS" and path in self._shared:
@@ -165,7 +165,7 @@ class Edge:
         if origin in self._origins:
             return {
                 "Access-Control-Allow-Origin": origin,
-                "Access-Control-Expose-Headers": "Trace-Id, Idempotent-Replayed, Retry-After",
+                "Access-Control-Expose-Headers": _EXPOSED,
                 "Vary": "Origin",
             }
         if request.rel_url.raw_path in self._shared:
@@ -183,11 +183,13 @@ class Edge:
 
     async def _action(self, request: BaseRequest, name: str, trace: Trace) -> web.Response:
         address = self.address_of(request)
-        self._buckets.take(source_of(address), self._rate)
+        quota = await self._limits.address(address)
         key = request.headers.get("Idempotency-Key")
         if key is not None and not _KEY.fullmatch(key):
             raise Invalid("an Idempotency-Key has 1 to 64 characters of 0-9 A-Z a-z _ -")
         principal = self._principal(request, name)
+        if principal is not None:
+            quota = await self._limits.caller(principal)
         fields = await self._json(request)
         answer = await self._runtime.calls.perform(
             name,
@@ -198,9 +200,11 @@ class Edge:
             key=key,
             trace=trace,
         )
-        headers = {REPLAYED: "true"} if answer.replayed else None
+        given = headers([quota])
+        if answer.replayed:
+            given[REPLAYED] = "true"
         return web.Response(
-            body=orjson.dumps(answer.value, default=_plain), content_type=_JSON, headers=headers
+            body=orjson.dumps(answer.value, default=_plain), content_type=_JSON, headers=given
         )
 
     def _principal(self, request: BaseRequest, name: str) -> Principal | None:
@@ -236,24 +240,13 @@ class Edge:
 
     def address_of(self, request: BaseRequest) -> str:
         """The client's address: what the nearest trusted proxies say, never what the client says."""
-        address = request.remote or ""
-        hops = [hop.strip() for hop in ",".join(request.headers.getall("X-Forwarded-For", [])).split(",")]
-        while self._trusted(address) and hops:
-            hop = hops.pop()
-            try:
-                address = str(ipaddress.ip_address(hop))
-            except ValueError:
-                break
-        return address
-
-    def _trusted(self, address: str) -> bool:
-        if not self._proxies:
-            return False
-        try:
-            ip = ipaddress.ip_address(address)
-        except ValueError:
-            return False
-        return any(ip in network for network in self._proxies)
+        given = request.headers
+        return self._proxies.asked(
+            request.remote or "",
+            "",
+            forwarded_for=given.getall("X-Forwarded-For", ()),
+            forwarded=given.getall("Forwarded", ()),
+        ).address
 
     # --- the rest -----------------------------------------------------------------------------------------------------
 
@@ -328,6 +321,8 @@ def refused(error: BankhubError, trace: Trace, status: int | None = None) -> web
         answer.headers[REPLAYED] = "true"
     if error.retry_ms is not None:
         answer.headers["Retry-After"] = str(max(1, -(-error.retry_ms // 1000)))
+    if isinstance(error, Exhausted):
+        answer.headers.update(headers([error.quota]))
     if isinstance(error, Unauthenticated):
         answer.headers["WWW-Authenticate"] = "Bearer"
     return answer

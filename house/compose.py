@@ -77,6 +77,8 @@ async def open_runtime(settings: Settings) -> AsyncIterator[Runtime]:
     from core.bus import RedisBus
     from core.calls import Calls
     from core.ids import WorkerLease
+    from core.keys import cluster_secret, derive
+    from core.limits_store import RedisBuckets
     from gateway.access.grantor import MemberGrants
 
     clock, rng = SystemClock(), SystemRng()
@@ -98,7 +100,16 @@ async def open_runtime(settings: Settings) -> AsyncIterator[Runtime]:
             stack.callback(export_spans(settings.otlp_url, "bankhub", node))
         access = MemberGrants(db, clock)
         await access.follow(bus)
-        yield Runtime(settings, clock, rng, lease.ids, db, bus, node, calls, access)
+        runtime = Runtime(settings, clock, rng, lease.ids, db, bus, node, calls, access)
+        if settings.rate_shared:
+            buckets = RedisBuckets(
+                settings.redis_url.get_secret_value(),
+                derive(cluster_secret(settings), "rate limits"),
+                cluster=settings.redis_cluster,
+            )
+            stack.push_async_callback(buckets.close)
+            runtime.limits.share(buckets)
+        yield runtime
 
 
 async def open_database(settings: Settings) -> Database:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import gc
 import socket
+from collections.abc import Sequence
 from typing import Any
 
 import structlog
 
 from core.actions import Principal, actions_in
 from core.context import Source
+from core.errors import TooManyRequests
+from core.limits import CallerLimits
 from core.runtime import Runtime
 from core.service import Service
 from core.telemetry import parse_trace
@@ -49,18 +52,21 @@ class HubService(Service):
         """Opens the node, then the door."""
         settings = runtime.settings
 
-        async def call(principal: Principal, frame: Call) -> Any:
+        limits = CallerLimits(runtime.limits, settings)
+
+        async def call(principal: Principal, frame: Call, address: str) -> Any:
+            await limits.caller(principal)
             answer = await runtime.calls.perform(
-                frame.action, frame.params or {}, principal=principal, source=Source(edge="hub"), key=frame.key,
+                frame.action, frame.params or {}, principal=principal, source=Source(address, "hub"), key=frame.key,
                 deadline_s=(frame.deadline_ms or CALL_DEADLINE_MS) / 1000, trace=parse_trace(frame.trace),
             )  # fmt: skip
             return answer.value
 
         self.node = Node(
             name=runtime.node, store=StreamStore(runtime.db), bus=runtime.bus, clock=runtime.clock, rng=runtime.rng,
-            ids=runtime.ids, gate=self._gate, policy=self._policy,
+            ids=runtime.ids, gate=LimitedGate(self._gate, limits), policy=self._policy,
             inboxes=SqlInboxes(runtime.db, runtime.clock, runtime.ids), call=call, limits=Limits(),
-            origins=settings.gateway_origins,
+            origins=settings.gateway_origins, proxies=settings.gateway_trusted_proxies,
         )  # fmt: skip
         await self.node.start()
         metrics.watch(self.node)
@@ -80,6 +86,26 @@ class HubService(Service):
             await self.node.drain(5.0)
             await self.node.stop()
             self.node = None
+
+
+class LimitedGate:
+    """A gate that also counts HELLOs, as every other request of a person is counted."""
+
+    def __init__(self, gate: Gate, limits: CallerLimits) -> None:
+        self._gate, self._limits = gate, limits
+
+    def authenticate(self, token: str) -> Principal:
+        """See `Gate`."""
+        return self._gate.authenticate(token)
+
+    async def admit(self, principals: Sequence[Principal]) -> list[str | None]:
+        """See `Gate`; "too_many" for who says HELLO too often."""
+        verdicts = await self._gate.admit(principals)
+        told = await asyncio.gather(*map(self._limits.hello, principals), return_exceptions=True)
+        return [
+            "too_many" if verdict is None and isinstance(answer, TooManyRequests) else verdict
+            for verdict, answer in zip(verdicts, told, strict=True)
+        ]
 
 
 def listening_socket(host: str, port: int) -> socket.socket:

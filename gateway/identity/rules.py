@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from typing import Final
 
@@ -45,19 +44,6 @@ def normal_login(typed: str) -> str:
 def masked_phone(phone: str | None) -> str | None:
     """The first three and last four digits: enough to recognise one's own."""
     return None if phone is None else f"{phone[:3]}****{phone[-4:]}"
-
-
-def source_of(address: str) -> str:
-    """Who an address counts as: one host of IPv4, a /64 of IPv6, which one subscriber has for itself."""
-    try:
-        ip = ipaddress.ip_address(address.partition("%")[0])
-    except ValueError:
-        return "unknown"
-    if isinstance(ip, ipaddress.IPv6Address):
-        if ip.ipv4_mapped is not None:
-            return str(ip.ipv4_mapped)
-        return str(ipaddress.ip_network((ip, 64), strict=False))
-    return str(ip)
 
 
 # --- memberships ------------------------------------------------------------------------------------------------------

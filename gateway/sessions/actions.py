@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import Any, TypeVar
 
 from core.actions import PERSON, PUBLIC, Context, Principal, Rate, action
+from core.addresses import source_of
 from core.clock import to_ms
 from core.db import Record, UniqueViolation
 from core.errors import Forbidden, NotFound, TooManyRequests, Unauthenticated
@@ -26,7 +27,7 @@ from gateway.api import (
     SwitchEnterprise,
 )
 from gateway.identity import store as people
-from gateway.identity.rules import choose_enterprise, masked_phone, normal_login, source_of
+from gateway.identity.rules import choose_enterprise, masked_phone, normal_login
 from gateway.parts import parts
 from gateway.sessions import rules, store
 

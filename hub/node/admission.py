@@ -26,7 +26,10 @@ REREADS: Final = (
     3  # of subscriptions that a room had overtaken; if it still has, the sweep of memberships finds out
 )
 
-REFUSALS: Final = {"left": Bye.LEFT_ENTERPRISE, "revoked": Bye.DEVICE_REVOKED, "forbidden": Bye.FORBIDDEN}
+REFUSALS: Final = {
+    "left": Bye.LEFT_ENTERPRISE, "revoked": Bye.DEVICE_REVOKED, "forbidden": Bye.FORBIDDEN,
+    "too_many": Bye.TOO_MANY_REQUESTS,
+}  # fmt: skip
 
 
 class Admission:
@@ -84,7 +87,10 @@ class Admission:
             if verdict is None:
                 entering.append((conn, frame))
             else:
-                conn.bye(REFUSALS.get(verdict, Bye.FORBIDDEN), f"not admitted: {verdict}")
+                code = REFUSALS.get(verdict, Bye.FORBIDDEN)
+                conn.bye(
+                    code, f"not admitted: {verdict}", node.rng.randint(2_000, 10_000) if code.reconnect else 0
+                )
         if not entering:
             return
         await node.open_inboxes([conn.session.principal for conn, _ in entering if conn.session is not None])

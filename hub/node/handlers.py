@@ -246,7 +246,7 @@ class Handlers:
 
     async def _answer_call(self, conn: Connection, session: Session, frame: Call) -> None:
         try:
-            value = await self._node.call(session.principal, frame)
+            value = await self._node.call(session.principal, frame, conn.address)
             conn.push((Op.RESULT, frame.id, value))
         except BankhubError as error:
             error_to(conn, frame.id, error)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 import structlog
 
 from core.actions import Principal
+from core.addresses import Proxies
 from core.clock import Clock
 from core.errors import TooManyRequests
 from core.failpoints import failpoint
@@ -41,7 +42,7 @@ log = structlog.get_logger(__name__)
 
 GOODBYE_S: Final = 3.0  # for the clients' close frames when draining
 TICK_S: Final = 0.02  # of what only peers need: interest, presence, signals
-CallAction = Callable[[Principal, Call], Awaitable[Any]]
+CallAction = Callable[[Principal, Call, str], Awaitable[Any]]  # who, what, from which address
 
 
 class Node:
@@ -53,13 +54,14 @@ class Node:
     def __init__(
         self, *, name: str, store: Store, bus: Bus, clock: Clock, rng: Rng, ids: Ids, gate: Gate,
         policy: StreamPolicy, inboxes: Inboxes, call: CallAction, limits: Limits, origins: Sequence[str] = (),
-        connections_max: int = 19_000,
+        proxies: Sequence[str] = (), connections_max: int = 19_000,
     ) -> None:  # fmt: skip
         self.name, self.store, self.bus = name, store, bus
         self.clock, self.rng, self.ids = clock, rng, ids
         self.gate, self.policy, self.inboxes, self.call = gate, policy, inboxes, call
         self.limits = limits
         self.origins = frozenset(origins)  # foreign pages that may connect; our own always may
+        self.proxies = Proxies(proxies)  # whose word about clients' addresses is believed
         self.connections_max = connections_max
         self.loop = asyncio.get_running_loop()
         self.draining = False

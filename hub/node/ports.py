@@ -16,7 +16,10 @@ class Gate(Protocol):
         """Who the access token belongs to. No I/O. Raises `Unauthenticated`."""
 
     async def admit(self, principals: Sequence[Principal]) -> list[str | None]:
-        """For each, None if the membership and the session are still good, else "left", "revoked" or "forbidden"."""
+        """For each, None if the membership and the session are still good, else why not.
+
+        One of "left", "revoked", "forbidden", "too_many".
+        """
 
 
 class StreamPolicy(Protocol):

@@ -49,6 +49,7 @@ class Connection(asyncio.Protocol):
     """See the module. Attributes used by `hub.node` are public."""
 
     __slots__ = (
+        "address",
         "buffer",
         "fragments",
         "gaps",
@@ -86,6 +87,7 @@ class Connection(asyncio.Protocol):
         self.opcode = websocket.BINARY
         self.buffer: bytearray | None = None
         self.need = 0
+        self.address = ""
         self.parser: ServerProtocol | None = None
         self.fragments: list[bytes] | None = None
         self.pinged = False
@@ -278,9 +280,19 @@ class Connection(asyncio.Protocol):
             response = parser.reject(503, "This node is draining; another one answers.\n")
             response.headers["Retry-After"] = "1"
             return response
+        self.address = self._address(request)
         if not self._welcome_origin(request):
             return parser.reject(403, "Pages of this origin may not connect.\n")
         return parser.accept(request)
+
+    def _address(self, request: Request) -> str:
+        """Where the client is, as far as the proxies that are believed know."""
+        peer = self.transport.get_extra_info("peername")
+        given = request.headers
+        return self.node.proxies.asked(
+            str(peer[0]) if isinstance(peer, tuple) else "", "",
+            forwarded_for=given.get_all("X-Forwarded-For"), forwarded=given.get_all("Forwarded"),
+        ).address  # fmt: skip
 
     def _welcome_origin(self, request: Request) -> bool:
         """A page from the host that was asked, or one of the configured origins; programs send none."""

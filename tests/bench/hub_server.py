@@ -25,7 +25,7 @@ LIMITS = Limits(frames_per_s=1e6, frames_burst=1e6, sends_per_s=1e6, sends_burst
 
 
 async def main() -> None:
-    settings = load()
+    settings = load(rate_hello_burst=1_000_000, rate_hello_per_s=1e6)
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     async with open_runtime(settings) as runtime:

@@ -14,7 +14,7 @@ import pytest_asyncio
 
 from core.actions import PERSON, PUBLIC, Command, Context, Registry, action
 from core.db import Sql
-from core.errors import Conflict, DeadlineExceeded, Forbidden, Internal, TooManyRequests, Unavailable
+from core.errors import Conflict, DeadlineExceeded, Forbidden, Internal, Unavailable
 from core.runtime import Runtime
 from tests.core import toy
 from tests.world import process, settings_for, somebody
@@ -188,25 +188,6 @@ async def test_an_event_is_handled_in_one_transaction_with_its_claim(here: Runti
     assert await deliver(toy.wrote, event, trace=trace, deadline=deadline, claim=claim)
     assert not await deliver(toy.wrote, event, trace=trace, deadline=deadline, claim=claim)
     assert await toy.count(here.db, "hello") == 1
-
-
-async def test_limits_refill(here: Runtime) -> None:
-    from core.actions import Rate
-    from core.clock import ManualClock
-    from core.limits import Buckets
-
-    clock = ManualClock()
-    buckets, rate = Buckets(clock, 3), Rate(burst=2, per_s=2.0)
-    buckets.take("a", rate)
-    buckets.take("a", rate)
-    with pytest.raises(TooManyRequests) as caught:
-        buckets.take("a", rate)
-    assert caught.value.retry_ms is not None
-    clock.advance(caught.value.retry_ms)
-    buckets.take("a", rate)
-    for key in "bcde":
-        buckets.take(key, rate)
-    assert len(buckets) == 3
 
 
 class Undeclared(Command[None], action="toy.undeclared"):

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from core.addresses import source_of
 from gateway.identity import rules as identity
 from gateway.sessions import rules as sessions
 from gateway.sessions.rules import Presented, Throttle, Verdict
@@ -60,7 +61,7 @@ def test_logins_are_typed_in_many_ways(typed: str, stored: str) -> None:
     ],
 )
 def test_sources(address: str, source: str) -> None:
-    assert identity.source_of(address) == source
+    assert source_of(address) == source
 
 
 THROTTLE = Throttle(free=5, delay_s=2.0, delay_max_s=900.0, forget_s=1800.0)

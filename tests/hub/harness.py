@@ -270,7 +270,7 @@ async def _soon(work: Awaitable[None], what: str) -> None:
     await task
 
 
-async def _no_call(principal: Principal, frame: Call) -> Any:
+async def _no_call(principal: Principal, frame: Call, address: str) -> Any:
     raise Invalid("no actions in this test")
 
 

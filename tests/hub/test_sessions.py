@@ -213,7 +213,7 @@ async def test_handshakes_that_are_refused(
 
 
 async def test_a_call_is_answered_or_refused(world: World) -> None:
-    async def call(principal: Principal, frame: Call) -> object:
+    async def call(principal: Principal, frame: Call, address: str) -> object:
         if frame.action == "refuse":
             raise Conflict("no", detail={"why": "not"})
         return {"you": str(principal.person_id), "params": frame.params, "key": frame.key}

@@ -331,5 +331,5 @@ class Office:
         self._machine.bus.publish("hub:all", pack(["changed", "", 0, told]))
 
 
-async def _no_call(principal: Principal, frame: Any) -> Any:
+async def _no_call(principal: Principal, frame: Any, address: str) -> Any:
     raise AssertionError("nobody calls here")

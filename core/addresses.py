@@ -1,0 +1,143 @@
+"""Who asked, through which proxies: the client's address, scheme and host of a request, decided without I/O.
+
+A trusted proxy (a setting, by CIDR) appends the address it was called from to X-Forwarded-For or Forwarded (RFC 7239).
+So the list is read from its end, past trusted proxies, to the first address that is none; what stands before it was
+written by the client and is believed by nobody. From anybody else all these headers count as absent.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Final
+
+_PAIR: Final = re.compile(r'([!#$%&\'*+.^_`|~0-9A-Za-z-]+)=("(?:[^"\\]|\\.)*"|[^",;\s]*)')
+HOPS: Final = 16  # more proxies than anybody has; a longer list is not read
+
+
+@lru_cache(maxsize=4096)
+def source_of(address: str) -> str:
+    """Who an address counts as: one host of IPv4, a /64 of IPv6, which one subscriber has for itself."""
+    try:
+        ip = ipaddress.ip_address(address.partition("%")[0])
+    except ValueError:
+        return "unknown"
+    if isinstance(ip, ipaddress.IPv6Address):
+        if ip.ipv4_mapped is not None:
+            return str(ip.ipv4_mapped)
+        return str(ipaddress.ip_network((ip, 64), strict=False))
+    return str(ip)
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A request as its client made it: from which address, by which scheme, for which host ('' where it named none)."""
+
+    address: str
+    scheme: str
+    host: str
+
+
+class Proxies:
+    """The proxies that are believed."""
+
+    def __init__(self, cidrs: Iterable[str]) -> None:
+        self._networks = [ipaddress.ip_network(cidr) for cidr in cidrs]
+
+    def asked(
+        self,
+        peer: str,
+        host: str,
+        *,
+        forwarded_for: Sequence[str] = (),
+        forwarded: Sequence[str] = (),
+        proto: Sequence[str] = (),
+        forwarded_host: Sequence[str] = (),
+    ) -> Asked:
+        """What the request from `peer` for `host` was, by its X-Forwarded-For, Forwarded, -Proto and -Host fields."""
+        if not self._networks or not self.trusts(peer):
+            return Asked(peer, "http", host)
+        address = peer
+        for hop in reversed(_addresses(forwarded_for, forwarded)):
+            if not self.trusts(address):
+                break
+            found = _address(hop)
+            if found is None:  # unknown, obfuscated or nonsense: the proxy that said so is the last we know
+                break
+            address = found
+        last = _elements(forwarded)[-1:]
+        schemes = [one.strip().lower() for one in ",".join(proto).split(",")][-1:]
+        scheme = last[0].get("proto", "") if last else schemes[0] if schemes else ""
+        named = last[0].get("host", "") if last else ",".join(forwarded_host).split(",")[-1].strip()
+        return Asked(
+            address, scheme.lower() if scheme.lower() in ("http", "https") else "http", named or host
+        )
+
+    def trusts(self, address: str) -> bool:
+        """Whether what this address forwards is believed."""
+        return _in(address, tuple(self._networks))
+
+
+@lru_cache(maxsize=4096)
+def _in(address: str, networks: tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]) -> bool:
+    try:
+        ip = ipaddress.ip_address(address)
+    except ValueError:
+        return False
+    if isinstance(ip, ipaddress.IPv6Address) and ip.ipv4_mapped is not None:
+        ip = ip.ipv4_mapped
+    return any(ip in network for network in networks)
+
+
+def _addresses(forwarded_for: Sequence[str], forwarded: Sequence[str]) -> list[str]:
+    """The hops, nearest last. A proxy writes one of the two; if both are there Forwarded is the standard."""
+    if forwarded:
+        return [element.get("for", "") for element in _elements(forwarded)]
+    return [hop.strip() for hop in ",".join(forwarded_for).split(",")][-HOPS:] if forwarded_for else []
+
+
+def _elements(forwarded: Sequence[str]) -> list[dict[str, str]]:
+    """The elements of Forwarded, nearest last. One that cannot be read hides what stands before it."""
+    elements: list[dict[str, str]] = []
+    for text in _split(",".join(forwarded), ",")[-HOPS:] if forwarded else ():
+        pairs = [_PAIR.fullmatch(pair.strip()) for pair in _split(text, ";") if pair.strip()]
+        if all(pairs) and pairs:
+            elements.append({pair[1].lower(): _unquoted(pair[2]) for pair in pairs if pair})
+        else:
+            elements = [{}]
+    return elements
+
+
+def _split(text: str, at: str) -> list[str]:
+    """At separators that are in no quoted string."""
+    parts, quoted, escaped, start = [], False, False, 0
+    for position, character in enumerate(text):
+        if escaped:
+            escaped = False
+        elif character == "\\" and quoted:
+            escaped = True
+        elif character == '"':
+            quoted = not quoted
+        elif character == at and not quoted:
+            parts.append(text[start:position])
+            start = position + 1
+    return [*parts, text[start:]]
+
+
+def _unquoted(value: str) -> str:
+    return re.sub(r"\\(.)", r"\1", value[1:-1]) if value.startswith('"') else value
+
+
+def _address(hop: str) -> str | None:
+    """The address of a hop, which may have a port: 192.0.2.1, 192.0.2.1:80, [2001:db8::1], [2001:db8::1]:80."""
+    if hop.startswith("["):
+        hop = hop[1:].partition("]")[0]
+    elif hop.count(":") == 1:
+        hop = hop.partition(":")[0]
+    try:
+        return str(ipaddress.ip_address(hop))
+    except ValueError:
+        return None
