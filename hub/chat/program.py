@@ -191,10 +191,11 @@ class Program:
 
     async def _type(self, to: str | None) -> None:
         await self._load()
-        if to is not None:
-            await self._do(self._open, [to])
-        elif self.model.conversations:
+        if self.model.conversations:
             await self._list([])
+            await self._do(self._open, [to or "1"])
+        elif to is not None:
+            await self._do(self._open, [to])
         else:
             self.face.show("还没有会话：/单聊 姓名 或 /建群 群名 姓名… 开始，/同事 查看有谁", "news")
         async for typed in self.face.lines():
@@ -208,8 +209,6 @@ class Program:
                     self.face.show(f"没有 {word} 这个命令；/帮助 查看", "bad")
                 else:
                     await self._do(command, rest)
-            elif typed and self.current is None and self.model.conversation(typed) is not None:
-                await self._do(self._open, [typed])
             elif typed:
                 self._say(typed)
 
@@ -227,7 +226,7 @@ class Program:
         """Sends without making the person wait: the line appears when it is committed."""
         conversation = self.current
         if conversation is None:
-            self.face.show("先打开一个会话：/会话 查看，输入编号打开", "bad")
+            self.face.show("先打开一个会话：/会话 查看，/进入 编号 打开", "bad")
             return
 
         async def send() -> None:
@@ -290,7 +289,7 @@ class Program:
     async def _list(self, rest: list[str]) -> None:
         for text in listing(self.model, self.current.id if self.current else None):
             self.face.show(text)
-        self.face.show("输入编号打开会话", "news")
+        self.face.show("/进入 编号 打开另一个会话", "news")
 
     async def _open(self, rest: list[str]) -> None:
         word = _words(rest, 1, "/进入 编号|名称")
@@ -434,7 +433,7 @@ class Program:
 
     def _here(self) -> Conversation:
         if self.current is None:
-            raise _Wrong("先打开一个会话：/会话 查看，输入编号打开")
+            raise _Wrong("先打开一个会话：/会话 查看，/进入 编号 打开")
         return self.current
 
     def _one(self, word: str) -> str:

@@ -192,6 +192,17 @@ async def test_two_people_talk(house: House) -> None:
         await wei.asks("/谁看了 2", "已读：王芳")
 
 
+async def test_who_begins_to_type_is_heard(house: House) -> None:
+    async with house.chatting("zhangwei") as wei:
+        wei.type("/建群 全员 王芳")
+        await wei.sees("━━ 全员（2 人） ━━")
+    async with house.chatting("zhangwei") as wei, house.chatting("wangfang") as fang:
+        await wei.sees("━━ 全员（2 人） ━━")
+        await fang.sees("━━ 全员（2 人） ━━")
+        wei.type("今天开会吗")
+        await fang.sees("张伟： 今天开会吗")
+
+
 async def test_a_group_is_made_talked_in_and_left(house: House) -> None:
     async with house.chatting("zhangwei") as wei, house.chatting("liuyang") as yang:
         wei.type("/建群 项目组 刘洋 李娜")
