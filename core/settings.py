@@ -119,6 +119,23 @@ class Settings(BaseSettings):
     login_delay_max_s: float = Field(default=900.0, gt=0)
     login_forget_s: float = Field(default=1800.0, gt=0)  # failures older than this no longer count
 
+    # --- one-time codes and short messages ----------------------------------------------------------------------
+    code_life_s: float = Field(default=120.0, gt=0, le=120)  # JR/T 0068: a minute or two
+    code_tries: int = Field(default=3, ge=1, le=5)  # of a million: what guessing may cost
+    code_gap_s: float = Field(default=60.0, ge=0)  # between two to one phone
+    code_phone_per_day: int = Field(default=10, ge=1)  # a phone is not to be flooded
+    code_source_gap_s: float = Field(
+        default=0.0, ge=0
+    )  # an office has one address: no gap, but a limit a day
+    code_source_per_day: int = Field(default=200, ge=1)
+    sms_url: str | None = None  # the platform's HTTPS address; None: var/sms.jsonl, which `up` prints
+    sms_key_id: str = "bankhub"
+    sms_secret: SecretStr | None = None  # signs requests to the platform
+    sms_timeout_s: float = Field(default=5.0, gt=0)  # a code that is late is of no use
+    sms_attempts: int = Field(default=3, ge=1, le=10)
+    sms_retry_s: float = Field(default=0.5, ge=0)  # doubles
+    sms_waiting: int = Field(default=1000, ge=1)  # beyond it messages are dropped, and counted
+
     # --- OAuth ------------------------------------------------------------------------------------------------
     oauth_issuer: str | None = (
         None  # https://host, as apps see us; None: where this process listens (laptops)
@@ -130,6 +147,13 @@ class Settings(BaseSettings):
 
     # --- im -----------------------------------------------------------------------------------------------------
     im_group_members_max: int = Field(default=10_000, ge=2)  # one message is one row and as many deliveries
+
+    @field_validator("sms_url")
+    @classmethod
+    def _is_safe_way(cls, value: str | None) -> str | None:
+        if value is None or re.match(r"https://|http://(127\.0\.0\.1|localhost)[:/]", value):
+            return value
+        raise ValueError("https, or http on this machine")
 
     @field_validator("oauth_issuer")
     @classmethod

@@ -21,6 +21,8 @@ from gateway.identity import store as people
 from gateway.sessions import store
 from gateway.sessions.passwords import Passwords
 from gateway.sessions.rules import Throttle
+from gateway.sms import sender
+from gateway.sms.messenger import Messenger
 
 if TYPE_CHECKING:
     from gateway.service import GatewayService
@@ -48,6 +50,8 @@ class Parts:
         self.passwords = Passwords(settings)
         self.refresh_secret = derive(secret, "refresh tokens")
         self.attempt_secret = derive(secret, "login attempts")
+        self.code_secret = derive(secret, "one-time codes")
+        self.sms = Messenger(sender(settings, runtime.clock, runtime.rng), settings.sms_waiting)
         self.account_throttle = Throttle(
             settings.login_free_failures,
             settings.login_delay_s,
@@ -104,12 +108,13 @@ class Parts:
             self._poll.cancel()
         self._poll = asyncio.get_running_loop().create_task(self._catch_up(once=up))
 
-    def close(self) -> None:
-        """Let the threads end."""
+    async def close(self) -> None:
+        """Send what is to be sent; let the threads end."""
         self._closed = True
         if self._poll is not None:
             self._poll.cancel()
             self._poll = None
+        await self.sms.close()
         self.passwords.close()
 
     def _refuse(self, sessions: Iterable[int], memberships: Iterable[tuple[int, int]]) -> None:

@@ -16,11 +16,14 @@ from core.service import Service
 from core.tokens import AccessTokens
 from gateway import events
 from gateway.access import actions as access
+from gateway.codes import actions as code_actions
+from gateway.codes import store as codes
 from gateway.guard import GuardedServer
 from gateway.http import Edge
 from gateway.identity import actions as identity
 from gateway.oauth.web import SHARED, Provider
 from gateway.parts import ENDED, Parts
+from gateway.registration import actions as registration
 from gateway.sessions import actions as sessions
 from gateway.sessions import store
 
@@ -31,8 +34,9 @@ log = structlog.get_logger(__name__)
 
 
 async def purge(run: JobRun) -> None:
-    """Forget refresh tokens and login failures that no longer mean anything."""
+    """Forget refresh tokens, codes and counts that no longer mean anything."""
     await store.purge(run.db, run.clock.now())
+    await codes.purge(run.db, run.clock.now())
 
 
 class GatewayService(Service):
@@ -43,7 +47,7 @@ class GatewayService(Service):
     """
 
     name = "gateway"
-    actions = actions_in(sessions, identity, access)
+    actions = actions_in(sessions, code_actions, registration, identity, access)
     handlers = handlers_in(events)
     jobs = (Job("gateway.sessions.purge", purge, schedule=Every(3600)),)
 
@@ -79,6 +83,7 @@ class GatewayService(Service):
         await runtime.bus.subscribe(ENDED, parts.hear)
         runtime.bus.on_state(parts.bus_changed)
         await parts.catch_up()
+        parts.sms.start()
         if not self._listen:
             return
         provider = Provider(runtime, self._tokens)
@@ -104,5 +109,5 @@ class GatewayService(Service):
             await self._runner.cleanup()
             self._runner = None
         if self._parts is not None:
-            self._parts.close()
+            await self._parts.close()
             self._parts = None

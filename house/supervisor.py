@@ -26,6 +26,7 @@ from core.errors import Unavailable
 from core.settings import Settings
 from house.banner import banner
 from house.demo import read_demo
+from house.texts import FILE, follow
 from house.workers import Worker, announce_ready
 
 log = structlog.get_logger(__name__)
@@ -135,7 +136,9 @@ class Supervisor:
         self._say(banner(note, read_demo(self.var), took_s))
         announce_ready()
         await asyncio.gather(
-            self._engines.supervise(self._moved), *(worker.keep() for worker in self._workers)
+            self._engines.supervise(self._moved),
+            *(worker.keep() for worker in self._workers),
+            *([] if self.settings.sms_url else [follow(self.var / FILE, self._say)]),
         )
 
     async def _up(self) -> None:

@@ -24,6 +24,7 @@ class Person(Value):
     name: str
     login_name: str | None
     phone: str | None  # masked: 138****0001
+    registered: bool  # False: a guest, nothing but a phone
 
 
 class Enterprise(Value):
@@ -56,7 +57,8 @@ class Me(Value):
 
     person: Person
     session_id: Id
-    enterprise: Enterprise
+    level: Literal["guest", "registered", "member", "contracted"]
+    enterprise: Enterprise | None
     enterprises: list[Enterprise]
 
 

@@ -42,7 +42,7 @@ class LoggedIn(AccessToken):
     session_id: Id
     session_expires_ms: int
     person: Person
-    enterprise: Enterprise
+    enterprise: Enterprise | None  # None: a guest, or somebody who has not joined one yet
     enterprises: list[Enterprise]  # all one belongs to; switch_enterprise takes any
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from core.access import Level
 from core.actions import INTERNAL, PERSON, Context, action
 from core.db import Record, UniqueViolation
 from core.errors import Conflict, Forbidden, Invalid, NotFound
@@ -34,13 +35,15 @@ async def me(ctx: Context, command: WhoAmI) -> Me:
     """Who one is and where one belongs, as of now."""
     who = ctx.caller
     enterprises = shown(await store.enterprises_of(ctx.tx, who.person_id))
-    current = [e for e in enterprises if e.enterprise_id == who.enterprise_id]
-    if not current:
+    current = next((e for e in enterprises if e.enterprise_id == who.enterprise_id), None)
+    if current is None and who.enterprise_id:
         raise Forbidden("the membership has ended")
+    level = ctx.grants.level if ctx.grants is not None else None
     return Me(
         person=await own_person(ctx, who.person_id),
         session_id=who.session_id,
-        enterprise=current[0],
+        level=(level or Level.GUEST).name.lower(),
+        enterprise=current,
         enterprises=enterprises,
     )
 

@@ -50,12 +50,13 @@ def masked_phone(phone: str | None) -> str | None:
 
 
 def choose_enterprise(active: list[int], wanted: int | None, last: int | None) -> int | None:
-    """The enterprise a session begins in: the wanted one or none; else the last used, else the first."""
+    """The enterprise a session begins in: the wanted one (None: not a member there), else the last used, else the
+    first, else 0: whoever belongs nowhere yet is in no enterprise."""
     if wanted is not None:
         return wanted if wanted in active else None
     if last is not None and last in active:
         return last
-    return min(active, default=None)
+    return min(active, default=0)
 
 
 def may_leave(person_id: int, administrators: list[int]) -> bool:

@@ -14,7 +14,7 @@ LEFT: Final = "left"
 # --- people -----------------------------------------------------------------------------------------------------------
 
 _PERSON = sql(
-    "SELECT person_id, phone, login_name, full_name, state FROM gateway_people WHERE person_id = $1"
+    "SELECT person_id, phone, login_name, full_name, state, registered_at FROM gateway_people WHERE person_id = $1"
 )
 _BY_LOGIN = sql(
     """
@@ -35,7 +35,7 @@ _SET_PASSWORD = sql("UPDATE gateway_people SET password_hash = $2 WHERE person_i
 
 
 async def person(db: Queries, person_id: int) -> Record | None:
-    """person_id, phone, login_name, full_name, state."""
+    """person_id, phone, login_name, full_name, state, registered_at."""
     return await db.fetchrow(_PERSON, person_id)
 
 

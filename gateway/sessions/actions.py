@@ -99,14 +99,24 @@ async def _count_source(ctx: Context, source_key: bytes) -> None:
 async def _begin(
     ctx: Context, command: Login, person_id: int, account_key: bytes, rehashed: str | None
 ) -> LoggedIn:
-    have, tx, now, settings = parts(ctx), ctx.tx, ctx.clock.now(), ctx.runtime.settings
-    await store.clear_failures(tx, account_key)
+    await store.clear_failures(ctx.tx, account_key)
     if rehashed is not None:
-        await people.set_password(tx, person_id, rehashed)
+        await people.set_password(ctx.tx, person_id, rehashed)
+    return await begin(ctx, person_id, command.device, command.platform, command.enterprise_id)
+
+
+async def begin(
+    ctx: Context, person_id: int, device: str, platform: str, wanted: int | None, acr: int = 1
+) -> LoggedIn:
+    """Begin a session of somebody who has proved who they are, in the enterprise `wanted`, else the last, else none.
+
+    Raises `Forbidden` where the person is not in the wanted one.
+    """
+    have, tx, now, settings = parts(ctx), ctx.tx, ctx.clock.now(), ctx.runtime.settings
     belongs = await people.enterprises_of(tx, person_id)
     last = await store.last_enterprise(tx, person_id)
-    chosen = choose_enterprise([one[0] for one in belongs], command.enterprise_id, last)
-    if chosen is None or not await people.lock_membership(tx, chosen, person_id):
+    chosen = choose_enterprise([one[0] for one in belongs], wanted, last)
+    if chosen is None or (chosen and not await people.lock_membership(tx, chosen, person_id)):
         raise Forbidden("no membership in such an enterprise")
     session_id, expires_at = ctx.ids.next(), now + timedelta(seconds=settings.session_absolute_s)
     await store.insert(
@@ -114,8 +124,8 @@ async def _begin(
         session_id,
         person_id=person_id,
         enterprise_id=chosen,
-        device=command.device,
-        platform=command.platform,
+        device=device,
+        platform=platform,
         now=now,
         expires_at=expires_at,
     )
@@ -124,7 +134,7 @@ async def _begin(
     await store.insert_token(tx, rules.token_digest(token), session_id, now=now, expires_at=idle_end)
     ctx.audit(enterprise_id=chosen, person_id=person_id, session_id=session_id, object=session_id)
     access, access_ms = have.tokens.sign(
-        _principal(person_id, chosen, belongs, session_id, command.device, to_ms(expires_at))
+        _principal(person_id, chosen, belongs, session_id, device, to_ms(expires_at), acr)
     )
     return await _logged_in(
         ctx, person_id, chosen, belongs, access, access_ms, token, session_id, to_ms(expires_at)
@@ -150,7 +160,7 @@ async def _logged_in(
         session_id=session_id,
         session_expires_ms=session_ms,
         person=await own_person(ctx, person_id),
-        enterprise=next(e for e in enterprises if e.enterprise_id == enterprise_id),
+        enterprise=next((e for e in enterprises if e.enterprise_id == enterprise_id), None),
         enterprises=enterprises,
     )
 
@@ -170,6 +180,7 @@ async def own_person(ctx: Context, person_id: int) -> Person:
         name=row["full_name"],
         login_name=row["login_name"],
         phone=masked_phone(row["phone"]),
+        registered=row["registered_at"] is not None,
     )
 
 
@@ -180,9 +191,10 @@ def _principal(
     session_id: int,
     device: str,
     expires_ms: int,
+    acr: int = 1,
 ) -> Principal:
-    roles = next(frozenset(roles) for one, _, roles in belongs if one == enterprise_id)
-    return Principal(person_id, enterprise_id, roles, session_id, device, expires_ms)
+    roles = next((frozenset(roles) for one, _, roles in belongs if one == enterprise_id), frozenset[str]())
+    return Principal(person_id, enterprise_id, roles, session_id, device, expires_ms, acr)
 
 
 # --- refresh --------------------------------------------------------------------------------------------------------
@@ -227,8 +239,8 @@ async def _refresh(ctx: Context, command: Refresh) -> LoggedIn | None:
         await end_session(ctx, session["session_id"], person_id, enterprise_id, session["device"], "theft")
         return None
     belongs = await people.enterprises_of(tx, person_id)
-    active = await people.lock_membership(tx, enterprise_id, person_id)
-    if not active or enterprise_id not in [one[0] for one in belongs]:
+    active = not enterprise_id or await people.lock_membership(tx, enterprise_id, person_id)
+    if not active or enterprise_id not in [0, *(one[0] for one in belongs)]:
         await end_session(ctx, session["session_id"], person_id, enterprise_id, session["device"], "left")
         return None
     successor = rules.successor(have.refresh_secret, token)

@@ -39,9 +39,9 @@ class Account:
 
     @property
     def enterprise(self) -> Mapping[str, Any]:
-        """Where: enterprise_id, name, roles."""
-        enterprise: Mapping[str, Any] = self._session["enterprise"]
-        return enterprise
+        """Where: enterprise_id, name, roles; only a name where one belongs nowhere."""
+        enterprise: Mapping[str, Any] | None = self._session["enterprise"]
+        return enterprise or {"name": "尚未加入企业"}
 
     async def log_in(self) -> None:
         """Raises `HubError` for a refusal, `OSError` when the gateway is not there."""

@@ -194,7 +194,11 @@ async def test_adding_and_ending_a_membership(world: World) -> None:
     assert (await world.client.call("gateway.identity.me", token=new.body["access_token"])).status == 401
     fields = {"refresh_token": new.body["refresh_token"], "device": "new-phone"}
     assert (await world.client.call("gateway.identity.refresh", fields)).status == 401
-    assert (await world.client.login("xinren", "a long enough one", "new-phone")).status == 403
+    outside = await world.client.login("xinren", "a long enough one", "new-phone")
+    assert (outside.status, outside.body["enterprise"]) == (200, None)
+    home = str(world.people["wangfang"].enterprise_id)
+    wanted = await world.client.login("xinren", "a long enough one", "new-phone", enterprise_id=home)
+    assert wanted.status == 403
     again = await world.client.call(
         "gateway.identity.end_membership", {"person_id": added.body["person_id"]}, token=admin
     )

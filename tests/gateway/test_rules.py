@@ -131,7 +131,8 @@ def test_where_a_session_begins() -> None:
     assert identity.choose_enterprise([3, 2], None, 9) == 2
     assert identity.choose_enterprise([3, 2], 3, 2) == 3
     assert identity.choose_enterprise([3, 2], 9, 2) is None
-    assert identity.choose_enterprise([], None, None) is None
+    assert identity.choose_enterprise([], None, None) == 0
+    assert identity.choose_enterprise([], 9, None) is None
 
 
 def test_the_last_administrator_stays() -> None:

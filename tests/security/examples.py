@@ -55,6 +55,10 @@ EXAMPLES: dict[str, Example] = {
     "gateway.identity.login": Example(
         lambda t: {"login": t.owner, "password": t.password, "device": "example"}, "answered"
     ),
+    "gateway.codes.send": Example(lambda t: {"phone": "13899990001", "purpose": "login"}, "answered"),
+    "gateway.registration.login": Example(
+        lambda t: {"phone": "13899990002", "code": "000000", "device": "example"}
+    ),
     "gateway.identity.refresh": Example(lambda t: {"refresh_token": "x" * 43, "device": "example"}),
     "gateway.identity.logout": Example(_none, "answered"),
     "gateway.identity.me": Example(_none, "answered"),

@@ -1,0 +1,1 @@
+"""From a phone that answered to a person with a name."""
