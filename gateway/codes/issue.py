@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import timedelta
 
+from core.addresses import source_of
 from core.clock import to_ms
 from core.context import Context
 from core.errors import TooManyRequests
 from gateway.api.codes import CodeSent
 from gateway.codes import rules, store
-from gateway.identity.rules import source_of
 from gateway.parts import parts
 
 
