@@ -1,0 +1,192 @@
+"""DPoP proofs: the RFC's own examples, everything that may be wrong with one, and that each is used once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from hashlib import sha256
+from typing import Any
+
+import orjson
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from hypothesis import given
+from hypothesis import strategies as st
+
+from core.clock import ManualClock
+from core.crypto import sm2
+from core.device_key import DeviceKey, b64url, unb64url
+from core.dpop import BadProof, check, spend
+from core.errors import Invalid
+from core.limits import Limits
+
+NOW = 1_800_000_000.0
+URL = "https://bank.example/v1/gateway.identity.me"
+
+# RFC 9449, 4.1 (figure 2) and 7.1 (figure 12), with the key of both
+_HEAD = (
+    "eyJ0eXAiOiJkcG9wK2p3dCIsImFsZyI6IkVTMjU2IiwiandrIjp7Imt0eSI6IkVDIiwieCI6Imw4dEZyaHgtMzR0VjNoUklDUkRZOXpDa0RscEJo"
+    "RjQyVVFVZldWQVdCRnMiLCJ5IjoiOVZFNGpmX09rX282NHpiVFRsY3VOSmFqSG10NnY5VERWclUwQ2R2R1JEQSIsImNydiI6IlAtMjU2In19"
+)
+AT_TOKEN_ENDPOINT = (
+    f"{_HEAD}.eyJqdGkiOiItQndDM0VTYzZhY2MybFRjIiwiaHRtIjoiUE9TVCIsImh0dSI6Imh0dHBzOi8vc2VydmVyLmV4YW1wbGUuY29tL3Rva2VuIi"
+    "wiaWF0IjoxNTYyMjYyNjE2fQ.2-GxA6T8lP4vfrg8v-FdWP0A0zdrj8igiMLvqRMUvwnQg4PtFLbdLXiOSsX0x7NVY-FNyJK70nfbV37xRZT3Lg"
+)
+AT_RESOURCE = (
+    f"{_HEAD}.eyJqdGkiOiJlMWozVl9iS2ljOC1MQUVCIiwiaHRtIjoiR0VUIiwiaHR1IjoiaHR0cHM6Ly9yZXNvdXJjZS5leGFtcGxlLm9yZy9wcm90ZWN0"
+    "ZWRyZXNvdXJjZSIsImlhdCI6MTU2MjI2MjYxOCwiYXRoIjoiZlVIeU8ycjJaM0RaNTNFc05yV0JiMHhXWG9hTnk1OUlpS0NBcWtzbVFFbyJ9."
+    "2oW9RP35yRqzhrtNP86L-Ey71EOptxRimPPToA1plemAgR6pxHF8y6-yqyVnmcw6Fy1dqd-jfxSYoMxhAJpLjA"
+)
+TOKEN = "Kz~8mXK1EalYznwH-LC-1fBAo.4Ljp~zsPE_NeO.gxU"
+THUMBPRINT = "0ZcOCORZNYy-DWpqq30jZyJGHTN0d2HglBV3uiguA4I"
+
+
+def test_the_examples_of_the_rfc() -> None:
+    proof = check(AT_TOKEN_ENDPOINT, method="POST", url="https://server.example.com/token", now_s=1562262616)
+    assert (proof.jkt, proof.name) == (THUMBPRINT, "-BwC3ESc6acc2lTc")
+    proof = check(
+        AT_RESOURCE,
+        method="GET",
+        url="https://resource.example.org/protectedresource",
+        now_s=1562262618,
+        token=TOKEN,
+        jkt=THUMBPRINT,
+    )
+    assert proof.key.algorithm == "ES256"
+
+
+class Device:
+    """A device with a key on one of the curves."""
+
+    def __init__(self, algorithm: str = "ES256") -> None:
+        self.algorithm = algorithm
+        if algorithm == "SM2":
+            pair = sm2.generate()
+            point = pair.point
+            self._sign: Callable[[bytes], bytes] = lambda message: sm2.sign(pair, message)
+        else:
+            private = ec.generate_private_key(ec.SECP256R1())
+            point = private.public_key().public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)
+
+            def sign(message: bytes) -> bytes:
+                r, s = decode_dss_signature(private.sign(message, ec.ECDSA(SHA256())))
+                return r.to_bytes(32) + s.to_bytes(32)
+
+            self._sign = sign
+        self.key = DeviceKey.from_point(algorithm, point)  # type: ignore[arg-type]
+
+    def proof(self, *, header: dict[str, Any] | None = None, **claims: Any) -> str:
+        head = {"typ": "dpop+jwt", "alg": self.algorithm, "jwk": self.key.jwk} | (header or {})
+        body = {"jti": "a name of its own", "htm": "POST", "htu": URL, "iat": NOW} | claims
+        body = {name: value for name, value in body.items() if value is not None}
+        signed = f"{b64url(orjson.dumps(head))}.{b64url(orjson.dumps(body))}"
+        return f"{signed}.{b64url(self._sign(signed.encode()))}"
+
+
+@pytest.mark.parametrize("algorithm", ["ES256", "SM2"])
+def test_a_proof_holds_for_its_request(algorithm: str) -> None:
+    device = Device(algorithm)
+    proof = check(device.proof(), method="POST", url=URL, now_s=NOW, jkt=device.key.thumbprint)
+    assert proof.key == device.key
+    assert DeviceKey.from_jwk(device.key.jwk) == device.key
+
+
+@pytest.mark.requirement("S06")
+@pytest.mark.parametrize(
+    ("wrong", "why"),
+    [
+        ({"htm": "GET"}, "method"),
+        ({"htu": "https://bank.example/v1/other"}, "address"),
+        ({"htu": "https://evil.example/v1/gateway.identity.me"}, "address"),
+        ({"htu": "https://u@bank.example/v1/gateway.identity.me"}, "address"),
+        ({"htu": None}, "address"),
+        ({"iat": NOW - 61}, "old"),
+        ({"iat": NOW + 6}, "old"),
+        ({"iat": "now"}, "iat"),
+        ({"iat": True}, "iat"),
+        ({"jti": "short"}, "jti"),
+        ({"jti": "x" * 129}, "jti"),
+        ({"jti": None}, "jti"),
+        ({"header": {"typ": "JWT"}}, "type"),
+        ({"header": {"alg": "none"}}, "algorithm"),
+        ({"header": {"alg": "SM2"}}, "algorithm"),
+        ({"header": {"alg": "HS256"}}, "algorithm"),
+        ({"header": {"crit": ["exp"]}}, "algorithm"),
+        ({"header": {"jwk": None}}, "public EC key"),
+        ({"header": {"jwk": {"kty": "oct", "k": "AAAA"}}}, "public EC key"),
+    ],
+)
+def test_what_is_wrong_with_a_proof(wrong: dict[str, Any], why: str) -> None:
+    with pytest.raises(BadProof, match=why):
+        check(Device().proof(**wrong), method="POST", url=URL, now_s=NOW)
+
+
+def test_a_proof_is_for_its_token_and_its_key() -> None:
+    device, thief = Device(), Device()
+    ath = b64url(sha256(b"token").digest())
+    check(device.proof(ath=ath), method="POST", url=URL, now_s=NOW, token="token", jkt=device.key.thumbprint)
+    for proof in (device.proof(), device.proof(ath="x")):
+        with pytest.raises(BadProof, match="token"):
+            check(proof, method="POST", url=URL, now_s=NOW, token="token")
+    with pytest.raises(BadProof, match="another key"):
+        check(
+            thief.proof(ath=ath), method="POST", url=URL, now_s=NOW, token="token", jkt=device.key.thumbprint
+        )
+
+
+def test_a_private_key_is_refused() -> None:
+    device = Device()
+    with pytest.raises(Invalid):
+        DeviceKey.from_jwk(device.key.jwk | {"d": b64url(b"\x01" * 32)})
+    with pytest.raises(Invalid):
+        DeviceKey.from_jwk(device.key.jwk | {"x": b64url(b"\x01" * 32)})
+    with pytest.raises(Invalid):
+        DeviceKey.from_jwk(device.key.jwk | {"crv": "SM2"})
+
+
+@pytest.mark.parametrize(
+    "url", ["HTTPS://BANK.example:443/v1/gateway.identity.me", f"{URL}?page=2", f"{URL}#here"]
+)
+def test_an_address_may_be_written_in_several_ways(url: str) -> None:
+    check(Device().proof(htu=url), method="POST", url=URL, now_s=NOW)
+
+
+@pytest.mark.parametrize("algorithm", ["ES256", "SM2"])
+@given(place=st.integers(0, 2000), bit=st.integers(0, 7))
+def test_any_changed_bit_is_noticed(algorithm: str, place: int, bit: int) -> None:
+    proof = bytearray(_PROOFS[algorithm], "ascii")
+    proof[place % len(proof)] ^= 1 << bit
+    with pytest.raises(BadProof):
+        check(proof.decode("latin-1"), method="POST", url=URL, now_s=NOW)
+
+
+_PROOFS = {algorithm: Device(algorithm).proof() for algorithm in ("ES256", "SM2")}
+
+
+@given(
+    st.text(max_size=300)
+    | st.binary(max_size=100).map(lambda raw: f"{b64url(raw)}.{b64url(raw)}.{b64url(raw)}")
+)
+def test_rubbish_is_refused(rubbish: str) -> None:
+    with pytest.raises(BadProof):
+        check(rubbish, method="POST", url=URL, now_s=NOW)
+
+
+def test_only_one_spelling_of_base64() -> None:
+    assert unb64url("AAE") == b"\x00\x01"
+    for other in ("AAF", "AAE=", "AA E", "AA+E", "A"):
+        with pytest.raises(ValueError, match=r"canonical|base64"):
+            unb64url(other)
+
+
+@pytest.mark.requirement("T02")
+async def test_a_proof_is_used_once() -> None:
+    limits = Limits(ManualClock(int(NOW * 1000)), 100)
+    device = Device()
+    proof = check(device.proof(), method="POST", url=URL, now_s=NOW)
+    await spend(limits, proof)
+    with pytest.raises(BadProof, match="before"):
+        await spend(limits, proof)
+    await spend(limits, check(device.proof(jti="another name"), method="POST", url=URL, now_s=NOW))
