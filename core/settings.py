@@ -141,6 +141,17 @@ class Settings(BaseSettings):
         None  # https://host, as apps see us; None: where this process listens (laptops)
     )
 
+    oauth_code_s: float = Field(default=60.0, gt=0, le=60)  # a browser needs one to follow a redirect
+    oauth_refresh_s: float = Field(default=30 * 86400.0, gt=0)  # an app not used for a month asks anew
+    oauth_family_s: float = Field(default=180 * 86400.0, gt=0)  # and every half year in any case
+    oauth_pushed_s: float = Field(default=90.0, gt=0, le=600)  # RFC 9126: short
+    oauth_interaction_s: float = Field(default=600.0, gt=0)  # to type a password and read what is asked for
+    oauth_browser_idle_s: float = Field(default=600.0, gt=0)  # logged in on our pages without doing anything
+    oauth_browser_s: float = Field(default=12 * 3600.0, gt=0)  # and at most
+    oauth_assertion_s: float = Field(default=300.0, gt=0, le=600)  # of a client's signed proof
+    oauth_bridge_s: float = Field(default=600.0, gt=0, le=600)
+    oauth_form_bytes: int = Field(default=16 << 10, ge=1024)  # of one post: tokens, not documents
+
     # --- hub --------------------------------------------------------------------------------------------------
     hub_host: str = "127.0.0.1"
     hub_port: int = 8081

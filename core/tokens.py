@@ -48,6 +48,15 @@ class Revocations:
         """No token that was signed before now, of this person in this enterprise, is good any more."""
         self._add(("membership", person_id, enterprise_id))
 
+    def end(self, kind: str, subject_id: int, enterprise_id: int = 0) -> None:
+        """Nothing that was signed before now for this thing (a grant, an app's installation) is good any more."""
+        self._add((kind, subject_id, enterprise_id))
+
+    def refuse(self, issued_at_ms: int, *things: tuple[str, int, int]) -> None:
+        """Raises `Unauthenticated` if one of these (kind, subject, enterprise) ended since."""
+        if self._ended and any(issued_at_ms <= self._ended.get(thing, -1) for thing in things):
+            raise Unauthenticated("what this token rests on has ended")
+
     def check(self, principal: Principal, issued_at_ms: int) -> None:
         """Raises `Unauthenticated` if the session or the membership ended after the token was made."""
         if not self._ended:
@@ -85,7 +94,6 @@ class AccessTokens:
 
         The expiry is never later than `principal.expires_at_ms`, the end of the session.
         """
-        assert self._current is not None, "this process verifies only"
         now_ms = self._clock.now_ms()
         expires_s = min(now_ms + int(self._life_s * 1000), principal.expires_at_ms) // 1000
         claims = {
@@ -102,8 +110,25 @@ class AccessTokens:
         }
         if principal.scopes is not None:
             claims |= {"scope": " ".join(sorted(principal.scopes)), "client_id": principal.client_id}
-        header = {"alg": "ES256", "typ": "at+jwt", "kid": self._current}
-        return jwt.encode(header, claims, self._keys[self._current], algorithms=["ES256"]), expires_s * 1000
+        return self.sign_claims("at+jwt", claims), expires_s * 1000
+
+    def sign_claims(self, typ: str, claims: dict[str, Any]) -> str:
+        """A JWT of these claims under the current key. `typ` keeps tokens of one purpose from passing for another."""
+        assert self._current is not None, "this process verifies only"
+        header = {"alg": "ES256", "typ": typ, "kid": self._current}
+        return jwt.encode(header, claims, self._keys[self._current], algorithms=["ES256"])
+
+    def read_claims(self, typ: str, token: str) -> dict[str, Any]:
+        """The claims of a JWT of ours of this `typ`, however old it is. Raises `Unauthenticated`."""
+        try:
+            if len(token) > TOKEN_BYTES:
+                raise ValueError("too long")
+            read = jwt.decode(token, self._keys[_header(token)["kid"]], algorithms=["ES256"])
+            if read.header.get("typ") != typ:
+                raise ValueError("a token of another purpose")
+            return dict(read.claims)
+        except (JoseError, KeyError, TypeError, ValueError) as error:
+            raise Unauthenticated("the token is not valid") from error
 
     def verify(self, token: str) -> Principal:
         """Who the token says calls. Raises `Unauthenticated`, always the same whatever is wrong."""
@@ -135,11 +160,9 @@ class AccessTokens:
 
     def _read(self, token: str) -> tuple[Principal, int]:
         try:
-            key = self._keys[_header(token)["kid"]]
-            read = jwt.decode(token, key, algorithms=["ES256"])
-            claims = read.claims
-            if read.header.get("typ") != "at+jwt" or claims["iss"] != ISSUER or claims["aud"] != AUDIENCE:
-                raise ValueError("not an access token of ours")
+            claims = self.read_claims("at+jwt", token)
+            if claims["iss"] != ISSUER or claims["aud"] != AUDIENCE:
+                raise ValueError("not an access token of our own clients")
             roles = frozenset(claims["roles"])
             if not _are_roles(roles):
                 raise ValueError("a role that people do not have")
@@ -156,7 +179,7 @@ class AccessTokens:
                 client_id=str(claims.get("client_id", "")),
             )
             return principal, int(claims["iat"] * 1000)
-        except (JoseError, KeyError, TypeError, ValueError) as error:
+        except (Unauthenticated, KeyError, TypeError, ValueError) as error:
             raise Unauthenticated("the access token is not valid") from error
 
 

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from core.runtime import Runtime
     from core.settings import Settings
     from core.tokens import AccessTokens
+    from gateway.oauth.tokens import AppTokens
 
 log = structlog.get_logger(__name__)
 
@@ -86,12 +87,14 @@ class Edge:
         routes: Mapping[tuple[str, str], Handler] | None = None,
         *,
         shared: Collection[str] = (),
+        apps: AppTokens | None = None,
     ) -> None:
         """`routes`: what features serve, by method and path. Pages of any origin may call the `shared` paths, which
-        must not look at cookies."""
+        must not look at cookies. `apps` knows the tokens of apps that are not ours, for actions only."""
         settings = runtime.settings
         self._routes = dict(routes or {})
         self._shared = frozenset(shared)
+        self._apps = apps
         self._runtime = runtime
         self._tokens = tokens
         self._limits = CallerLimits(runtime.limits, settings)
@@ -217,7 +220,13 @@ class Edge:
         scheme, _, token = given[0].partition(" ")
         if len(given) > 1 or scheme.lower() != "bearer":
             raise Unauthenticated("one bearer token, please")
-        return self._tokens.verify(token.strip())
+        token = token.strip()
+        if self._apps is not None and self._apps.is_ours(token):
+            read = self._apps.verify(token)
+            if read.jkt is not None:
+                raise Unauthenticated("this token is bound to a key (RFC 9449)")
+            return read.principal
+        return self._tokens.verify(token)
 
     def _deadline_s(self, request: BaseRequest) -> float:
         most_s = self._runtime.settings.call_timeout_s

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping
-from datetime import timedelta
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Final, cast
 
 import structlog
@@ -45,6 +45,7 @@ class Parts:
         self.tokens = tokens
         self._poll: asyncio.Task[None] | None = None
         self._closed = False
+        self._learn: list[Callable[[datetime], Awaitable[None]]] = []
         here = permissions_of(action.needs for action in runtime.registry.actions.values())
         self.permissions = here if permissions is None else permissions
         self.passwords = Passwords(settings)
@@ -99,6 +100,12 @@ class Parts:
         since = self._runtime.clock.now() - timedelta(seconds=self._runtime.settings.access_token_s)
         sessions = await store.ended_since(self._runtime.db, since)
         self._refuse(sessions, await people.left_since(self._runtime.db, since))
+        for learn in self._learn:
+            await learn(since)
+
+    def learn(self, what: Callable[[datetime], Awaitable[None]]) -> None:
+        """Call `what(since)` too whenever the database has to be asked for what the bus may not have brought."""
+        self._learn.append(what)
 
     def bus_changed(self, up: bool) -> None:
         """The bus went or came back. Without it look every few seconds, so that nobody ended stays in."""

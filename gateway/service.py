@@ -21,6 +21,11 @@ from gateway.codes import store as codes
 from gateway.guard import GuardedServer
 from gateway.http import Edge
 from gateway.identity import actions as identity
+from gateway.oauth import authorize, exchange, inquiries, leaving
+from gateway.oauth import store as oauth_store
+from gateway.oauth.apps import actions as apps
+from gateway.oauth.parts import ENDED as APPS_ENDED
+from gateway.oauth.parts import OAuth
 from gateway.oauth.web import SHARED, Provider
 from gateway.parts import ENDED, Parts
 from gateway.registration import actions as registration
@@ -37,6 +42,7 @@ async def purge(run: JobRun) -> None:
     """Forget refresh tokens, codes and counts that no longer mean anything."""
     await store.purge(run.db, run.clock.now())
     await codes.purge(run.db, run.clock.now())
+    await oauth_store.purge(run.db, run.clock.now())
 
 
 class GatewayService(Service):
@@ -47,7 +53,9 @@ class GatewayService(Service):
     """
 
     name = "gateway"
-    actions = actions_in(sessions, code_actions, registration, identity, access)
+    actions = actions_in(sessions, code_actions, registration, identity, access) + actions_in(
+        apps, authorize, exchange, inquiries, leaving
+    )
     handlers = handlers_in(events)
     jobs = (Job("gateway.sessions.purge", purge, schedule=Every(3600)),)
 
@@ -64,6 +72,7 @@ class GatewayService(Service):
         self._listen = listen
         self._sock = sock
         self._parts: Parts | None = None
+        self._oauth: OAuth | None = None
         self._runner: web.ServerRunner | None = None
 
     @property
@@ -73,6 +82,12 @@ class GatewayService(Service):
         return self._parts
 
     @property
+    def oauth(self) -> OAuth:
+        """What the provider's handlers share. There between start and stop."""
+        assert self._oauth is not None, "the gateway has not been started"
+        return self._oauth
+
+    @property
     def port(self) -> int | None:
         """Where it listens."""
         return int(self._runner.addresses[0][1]) if self._runner is not None else None
@@ -80,14 +95,18 @@ class GatewayService(Service):
     async def start(self, runtime: Runtime) -> None:
         """Hear of ended sessions, then open the door. Raises `OSError` where the port is taken."""
         parts = self._parts = Parts(runtime, self._tokens, self._permissions)
+        oauth = self._oauth = OAuth(runtime, self._tokens, parts.permissions)
+        parts.learn(oauth.catch_up)
         await runtime.bus.subscribe(ENDED, parts.hear)
+        await runtime.bus.subscribe(APPS_ENDED, oauth.hear)
         runtime.bus.on_state(parts.bus_changed)
         await parts.catch_up()
         parts.sms.start()
         if not self._listen:
             return
-        provider = Provider(runtime, self._tokens)
-        settings, edge = runtime.settings, Edge(runtime, self._tokens, provider.routes, shared=SHARED)
+        settings, provider = runtime.settings, Provider(runtime, self._tokens, oauth)
+        edge = Edge(runtime, self._tokens, provider.routes, shared=SHARED, apps=oauth.tokens)
+        provider.address_of = edge.address_of
         server = GuardedServer(edge.handle, settings, edge.malformed)
         runner = web.ServerRunner(server, handle_signals=False, shutdown_timeout=settings.drain_s)
         await runner.setup()
@@ -100,7 +119,7 @@ class GatewayService(Service):
                 runner, settings.gateway_host, settings.gateway_port, backlog=1024, reuse_port=True
             )
         await site.start()
-        provider.listens_at = f"http://{settings.gateway_host}:{self.port}"
+        oauth.listens_at = f"http://{settings.gateway_host}:{self.port}"
         log.info("gateway.listening", port=self.port)
 
     async def stop(self) -> None:

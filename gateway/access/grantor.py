@@ -36,6 +36,8 @@ class MemberGrants:
 
     async def grants(self, who: Principal) -> Grants:
         """See `core.access.Grantor`."""
+        if not who.person_id:
+            return await _of_app(self._db, who, self._clock)
         key = (who.person_id, who.enterprise_id)
         now_s = self._clock.monotonic_s()
         known = self._known.get(key)
@@ -53,7 +55,7 @@ class MemberGrants:
 
     async def grants_now(self, tx: Transaction, who: Principal) -> Grants:
         """See `core.access.Grantor`."""
-        return await _read(tx, who)
+        return await _read(tx, who) if who.person_id else await _of_app(tx, who, self._clock)
 
     async def follow(self, bus: Bus) -> None:
         """Forget at once what others have changed."""
@@ -88,3 +90,10 @@ async def _read(db: Queries, who: Principal) -> Grants:
     mine = await store.departments_of(db, who.enterprise_id, who.person_id)
     tree = rules.below(await store.departments(db, who.enterprise_id), mine)
     return replace(found, departments=mine, tree=tree)
+
+
+async def _of_app(db: Queries, who: Principal, clock: Clock) -> Grants:
+    """An app that acts for itself holds what an administrator has installed it with, as long as that lasts."""
+    if not who.client_id:
+        return Grants(None)
+    return rules.app_grants(await store.app(db, who.enterprise_id, int(who.client_id), clock.now()))

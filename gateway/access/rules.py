@@ -42,6 +42,18 @@ def grants_from(rows: Sequence[Row]) -> Grants:
     )
 
 
+def app_grants(row: Row | None) -> Grants:
+    """What the row of `store.app` says: the scopes of an installation, where enterprise and app are active."""
+    if row is None or row["enterprise_state"] != ACTIVE or row["app_state"] != ACTIVE:
+        return Grants(None)
+    return Grants(
+        Level.CONTRACTED if row["stage"] == CONTRACTED else Level.MEMBER,
+        frozenset(),
+        {scope: Grant() for scope in row["scopes"].split()},
+        "enterprise",
+    )
+
+
 def needs_departments(grants: Grants) -> bool:
     """Whether a grant depends on the departments somebody is in."""
     return any(grant.reach in (Reach.DEPARTMENT, Reach.TREE) for grant in grants.custom.values())

@@ -24,6 +24,21 @@ _MINE = sql(
     "SELECT department_id FROM gateway_department_members WHERE enterprise_id = $1 AND person_id = $2"
 )
 
+_APP = sql(
+    """
+    SELECT i.scopes, a.state AS app_state, e.state AS enterprise_state, e.stage FROM gateway_app_installations i
+    JOIN gateway_apps a ON a.app_id = i.app_id
+    JOIN gateway_enterprises e ON e.enterprise_id = i.enterprise_id
+    WHERE i.enterprise_id = $1 AND i.app_id = $2 AND i.ended_at IS NULL AND (i.expires_at IS NULL OR i.expires_at > $3)
+    """,
+    exempt="an app may be another enterprise's: the bank's, published for all",
+)
+
+
+async def app(db: Queries, enterprise_id: int, app_id: int, now: datetime) -> Record | None:
+    """scopes, app_state, enterprise_state, stage of an installation that is in force."""
+    return await db.fetchrow(_APP, enterprise_id, app_id, now)
+
 
 async def held(db: Queries, enterprise_id: int, person_id: int) -> Sequence[Record]:
     """A row for each role and each grant of it, with the states of person, membership and enterprise in every one.

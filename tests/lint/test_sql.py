@@ -46,6 +46,11 @@ GLOBAL: Final = {
     "gateway_codes": "a phone answers before anybody knows the enterprise",
     "gateway_code_counts": "messages are counted before anybody knows the enterprise",
     "gateway_login_failures": "a login is counted before anybody knows the enterprise",
+    "gateway_app_codes": "belongs to a family, which has the enterprise",
+    "gateway_app_refresh_tokens": "belongs to a family, which has the enterprise",
+    "gateway_app_pushed_requests": "an app asks before anybody knows for which enterprise",
+    "gateway_app_browsers": "a person logs in once for all of their enterprises",
+    "gateway_app_once": "ids without meaning that were used up",
     "gateway_refresh_tokens": "belongs to a session, which has the enterprise",
 }
 

@@ -28,6 +28,8 @@ class Tenant:
     canary: str  # in every text of this tenant
     password: str  # of the owner
     role_id: int  # of an own role that nobody has
+    app_id: int  # an app of the enterprise, installed there
+    grant_id: int  # what the owner has allowed that app
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,14 @@ def _none(tenant: Tenant) -> Fields:
 def _conversation(**more: Any) -> Callable[[Tenant], Fields]:
     return lambda tenant: {"conversation_id": str(tenant.conversation_id)} | more
 
+
+_PROOF: Fields = {"method": "none", "client_id": "1"}
+_NEW_APP: Fields = {
+    "title": "x",
+    "auth_method": "none",
+    "redirect_uris": ["https://app.example/cb"],
+    "scopes": ["openid"],
+}
 
 EXAMPLES: dict[str, Example] = {
     # gateway
@@ -98,6 +108,28 @@ EXAMPLES: dict[str, Example] = {
             "reason": "x",
         }
     ),
+    "gateway.apps.register": Example(lambda t: _NEW_APP),
+    "gateway.apps.register_own": Example(lambda t: _NEW_APP),
+    "gateway.apps.suspend": Example(lambda t: {"app_id": str(t.app_id)}),
+    "gateway.apps.renew_secret": Example(lambda t: {"app_id": str(t.app_id)}),
+    "gateway.apps.list": Example(_none),
+    "gateway.apps.install": Example(lambda t: {"app_id": str(t.app_id), "scopes": ["openid"]}),
+    "gateway.apps.uninstall": Example(lambda t: {"app_id": str(t.app_id)}),
+    "gateway.apps.installations": Example(_none),
+    "gateway.apps.grants": Example(_none, "answered"),
+    "gateway.apps.revoke_grant": Example(lambda t: {"grant_id": str(t.grant_id)}),
+    "gateway.apps.check_bridge": Example(
+        lambda t: {"bridge_token": "x", "origin": "https://app.example", "api": "login"}
+    ),
+    "gateway.oauth.push": Example(lambda t: {"proof": _PROOF, "parameters": {}}),
+    "gateway.oauth.open": Example(lambda t: {"parameters": {"client_id": str(t.app_id)}, "cookie": None}),
+    "gateway.oauth.proceed": Example(lambda t: {"sealed": "x", "cookie": "x" * 43, "step": "allow"}),
+    "gateway.oauth.leave": Example(lambda t: {"parameters": {}, "cookie": None}),
+    "gateway.oauth.exchange": Example(lambda t: {"proof": _PROOF, "parameters": {}}),
+    "gateway.oauth.revoke": Example(lambda t: {"proof": _PROOF, "token": "x"}),
+    "gateway.oauth.introspect": Example(lambda t: {"proof": _PROOF, "token": "x"}),
+    "gateway.oauth.userinfo": Example(lambda t: {"token": "x"}),
+    "gateway.oauth.begin_bridge": Example(lambda t: {"proof": _PROOF, "token": "x", "parameters": {}}),
     # im
     "im.conversations.open_direct": Example(lambda t: {"person_id": str(t.owner_id)}, "answered"),
     "im.conversations.create_group": Example(

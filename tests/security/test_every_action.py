@@ -30,11 +30,12 @@ from core.actions import (
     Principal,
 )
 from core.context import Source
-from core.dispatch import permit
+from core.dispatch import parse, permit
 from core.errors import BankhubError, Forbidden, Invalid, NotFound, Unauthenticated
 from core.runtime import Runtime
-from gateway.api import CreateRole, GrantInfo
+from gateway.api import CreateRole, GrantInfo, InstallApp, RegisterOwnApp
 from gateway.demo import DemoPerson, seed
+from gateway.oauth.apps import store as apps
 from house import compose
 from im.api import CreateGroup, Send
 from tests.security.examples import EXAMPLES, Tenant
@@ -169,6 +170,8 @@ async def _furnish(twins: Twins, owner: str, colleague: str, victim: str, canary
         canary=canary,
         password=found.password,
         role_id=0,
+        app_id=0,
+        grant_id=0,
     )
     calls, who = twins.runtime.calls, twins.principal(owner, tenant)
     group = await calls.call(CreateGroup(title=canary, members=[tenant.colleague_id]), principal=who)
@@ -179,7 +182,34 @@ async def _furnish(twins: Twins, owner: str, colleague: str, victim: str, canary
     administrator = twins.principal("wangfang" if owner == "chenjing" else "zhoutao", tenant)
     made = CreateRole(name=canary, grants=[GrantInfo(permission="contacts:read")])
     role = await calls.call(made, principal=administrator)
-    changes = {"conversation_id": group.conversation_id, "seq": sent.seq, "role_id": int(role.role)}
+    app = await calls.call(
+        RegisterOwnApp(
+            title=canary,
+            auth_method="none",
+            redirect_uris=["https://app.example/cb"],
+            logout_uris=[],
+            scopes=["openid"],
+        ),
+        principal=administrator,
+    )
+    await calls.call(InstallApp(app_id=app.app.app_id, scopes=["openid"]), principal=administrator)
+    grant_id = twins.runtime.ids.next()
+    await apps.insert_grant(
+        twins.runtime.db,
+        grant_id,
+        enterprise_id=tenant.enterprise_id,
+        person_id=tenant.owner_id,
+        app_id=app.app.app_id,
+        scopes=["openid"],
+        now=twins.runtime.clock.now(),
+    )
+    changes = {
+        "conversation_id": group.conversation_id,
+        "seq": sent.seq,
+        "role_id": int(role.role),
+        "app_id": app.app.app_id,
+        "grant_id": grant_id,
+    }
     return Tenant(**(vars(tenant) | changes))
 
 
@@ -292,6 +322,8 @@ async def test_fields_that_nobody_declared_are_refused(twins: Twins, action: Act
     who = twins.principal("wangfang", twins.ours, *ROLES)
     for extra in ({"enterprise_id_": "1"}, {"roles_": ["boss"]}, {"": 1}):
         with pytest.raises(Invalid):
+            if isinstance(action.needs, Permission) and action.needs.realm == "bank":
+                parse(action, EXAMPLES[action.name].fields(twins.ours) | extra)  # nobody here works there
             await _call(twins, action, who, EXAMPLES[action.name].fields(twins.ours) | extra)
 
 

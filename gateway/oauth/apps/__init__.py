@@ -1,0 +1,1 @@
+"""Which apps there are, where they are installed, and what people have granted to them."""
