@@ -1,4 +1,4 @@
-"""What a process does by itself: follow live settings, deliver events, run jobs, and keep core's own tables small."""
+"""What a process does by itself: follow settings and keys, deliver events, run jobs, keep core's own tables small."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from datetime import time, timedelta
 from typing import TYPE_CHECKING
 
 from core import idempotency, jobs, outbox
+from core.crypto.keyring import Follower
 from core.jobs import Daily, Every, Job, JobRun
 from core.relay import relay_of
 from core.runner import Runner
@@ -23,6 +24,7 @@ class Background:
     def __init__(self, runtime: Runtime, services: Iterable[Service]) -> None:
         self._runtime = runtime
         self.relay = relay_of(runtime)
+        self.keys = Follower(runtime.keys, runtime.settings.keys_reload_s)
         self.jobs = Runner(
             runtime.db,
             runtime.clock,
@@ -34,7 +36,7 @@ class Background:
 
     async def start(self) -> None:
         """Begin. The services are started: handlers and jobs may be called from now on."""
-        for part in (self._runtime.config, self.relay, self.jobs):
+        for part in (self._runtime.config, self.keys, self.relay, self.jobs):
             self._stack.push_async_callback(part.stop)
             await part.start()
 

@@ -24,6 +24,7 @@ from core.errors import Internal, Unauthenticated
 if TYPE_CHECKING:
     from core.actions import Action, Command, Event
     from core.clock import Clock
+    from core.crypto.columns import Columns
     from core.db import Transaction
     from core.dispatch import Dispatcher
     from core.ids import Ids
@@ -122,6 +123,11 @@ class Context:
     @property
     def rng(self) -> Rng:
         return self.runtime.rng
+
+    @property
+    def columns(self) -> Columns:
+        """What seals and opens the values of encrypted columns."""
+        return self.runtime.columns
 
     @property
     def caller(self) -> Principal:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import InitVar, dataclass, field
 from typing import TYPE_CHECKING
 
 from core.access import Grantor, TokenGrants
 from core.actions import Registry
 from core.config_center import ConfigCenter
+from core.crypto.columns import Columns
+from core.crypto.keyring import Keyring, open_keyring
 from core.limits import Limits
 
 if TYPE_CHECKING:
@@ -39,11 +41,17 @@ class Runtime:
     calls: Calls
     access: Grantor = field(default_factory=TokenGrants)
     registry: Registry = field(default_factory=Registry)
+    keyring: InitVar[Keyring | None] = None  # None: the one that settings name
+    keys: Keyring = field(init=False)
+    columns: Columns = field(init=False)  # what is stored encrypted
     config: ConfigCenter = field(
         init=False
     )  # live settings; defaults until `core.background` follows the table
     limits: Limits = field(init=False)  # how often anybody may do anything; local until they are shared
 
-    def __post_init__(self) -> None:
+    def __post_init__(self, keyring: Keyring | None) -> None:
+        keys = keyring or open_keyring(self.settings, self.clock)
+        object.__setattr__(self, "keys", keys)
+        object.__setattr__(self, "columns", Columns(keys, self.rng))
         object.__setattr__(self, "config", ConfigCenter(self.db, self.clock, self.rng, self.bus))
         object.__setattr__(self, "limits", Limits(self.clock, self.settings.rate_buckets))

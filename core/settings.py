@@ -71,6 +71,14 @@ class Settings(BaseSettings):
     call_body_bytes: int = Field(default=8 << 20, ge=1024)
     call_connections: int = Field(default=64, ge=1)  # to one service
 
+    # --- keys -------------------------------------------------------------------------------------------------
+    keys_file: Path | None = None  # the ring of keys, a mounted secret; None: made and kept under var_dir
+    keys_reload_s: float = Field(default=5.0, gt=0)  # how soon a rotation is noticed; nothing waits for it
+    kms_url: str | None = None  # https://…; None: the ring is kept in the file as it is
+    kms_key: str = "bankhub"  # the name of our wrapping key there
+    kms_token_file: Path | None = None
+    kms_timeout_s: float = Field(default=5.0, gt=0)
+
     # --- actions ----------------------------------------------------------------------------------------------
     idempotency_retention_s: float = Field(default=7 * 86400.0, gt=0)  # a phone may be off for some days
     rate_buckets: int = Field(default=100_000, ge=16)  # callers remembered; the oldest are forgotten
@@ -105,7 +113,6 @@ class Settings(BaseSettings):
 
     # --- identity ---------------------------------------------------------------------------------------------
     access_token_s: float = Field(default=600.0, gt=0, le=600)  # how long a stolen one works at most
-    access_key_file: Path | None = None  # private JWK set; None: made and kept under var_dir
     session_idle_s: float = Field(default=7 * 86400.0, gt=0)
     session_absolute_s: float = Field(default=30 * 86400.0, gt=0)
     refresh_grace_s: float = Field(default=30.0, ge=0)  # a reply lost on a train must not log anybody out

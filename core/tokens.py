@@ -21,8 +21,10 @@ from joserfc.jwk import ECKey, OctKey
 
 from core.access import ROLES, SERVICE_ROLE, Principal
 from core.clock import Clock
+from core.crypto.keyring import Keyring, open_keyring
+from core.crypto.ring import TOKENS, Key
 from core.errors import Invalid, Unauthenticated
-from core.keys import cluster_secret, derive, keep
+from core.keys import cluster_secret, derive
 from core.settings import Settings
 
 ISSUER: Final = "bankhub"
@@ -77,15 +79,14 @@ class Revocations:
 class AccessTokens:
     """Signs (the gateway) and verifies (every edge) access tokens. Verifying touches no database."""
 
-    def __init__(self, settings: Settings, clock: Clock, *, private: bool = True) -> None:
+    def __init__(
+        self, settings: Settings, clock: Clock, *, private: bool = True, keys: Keyring | None = None
+    ) -> None:
         self._clock = clock
         self._life_s = settings.access_token_s
-        path = settings.access_key_file or settings.var_dir / "keys" / "access.jwk"
-        stored = orjson.loads(keep(path, _new_key))
-        self._keys: dict[str, ECKey] = {}
-        for one in stored["keys"]:
-            self._keys[one["kid"]] = ECKey.import_key(one)
-        self._current = stored["keys"][0]["kid"] if private else None
+        self._private = private
+        self._ring = keys or open_keyring(settings, clock)
+        self._imported: dict[str, ECKey] = {}
         self._seen: OrderedDict[bytes, tuple[Principal, int]] = OrderedDict()
         self.revocations = Revocations(clock, settings.access_token_s + 60)
 
@@ -114,20 +115,21 @@ class AccessTokens:
 
     def sign_claims(self, typ: str, claims: dict[str, Any]) -> str:
         """A JWT of these claims under the current key. `typ` keeps tokens of one purpose from passing for another."""
-        assert self._current is not None, "this process verifies only"
-        header = {"alg": "ES256", "typ": typ, "kid": self._current}
-        return jwt.encode(header, claims, self._keys[self._current], algorithms=["ES256"])
+        assert self._private, "this process verifies only"
+        signing = self._ring.current(TOKENS)
+        header = {"alg": "ES256", "typ": typ, "kid": signing.key_id}
+        return jwt.encode(header, claims, self._key(signing), algorithms=["ES256"])
 
     def read_claims(self, typ: str, token: str) -> dict[str, Any]:
         """The claims of a JWT of ours of this `typ`, however old it is. Raises `Unauthenticated`."""
         try:
             if len(token) > TOKEN_BYTES:
                 raise ValueError("too long")
-            read = jwt.decode(token, self._keys[_header(token)["kid"]], algorithms=["ES256"])
+            read = jwt.decode(token, self._verifying(str(_header(token)["kid"])), algorithms=["ES256"])
             if read.header.get("typ") != typ:
                 raise ValueError("a token of another purpose")
             return dict(read.claims)
-        except (JoseError, KeyError, TypeError, ValueError) as error:
+        except (JoseError, Invalid, KeyError, TypeError, ValueError) as error:
             raise Unauthenticated("the token is not valid") from error
 
     def verify(self, token: str) -> Principal:
@@ -153,10 +155,23 @@ class AccessTokens:
         return self.verify(token)
 
     def jwks(self) -> dict[str, Any]:
-        """The public keys, as RFC 7517 writes them."""
+        """The public keys, as RFC 7517 writes them: the next one too, so that clients know it before it signs."""
+        keys = [(self._key(one), one.key_id) for one in self._ring.all(TOKENS)]
         return {
-            "keys": [dict(key.as_dict(private=False), use="sig", alg="ES256") for key in self._keys.values()]
+            "keys": [dict(key.as_dict(private=False), use="sig", alg="ES256", kid=kid) for key, kid in keys]
         }
+
+    def _key(self, key: Key) -> ECKey:
+        imported = self._imported.get(key.key_id)
+        if imported is None:
+            imported = self._imported[key.key_id] = ECKey.import_key(orjson.loads(key.material))
+        return imported
+
+    def _verifying(self, kid: str) -> ECKey:
+        purpose, _, version = kid.partition(".")
+        if purpose != TOKENS.name or not (version.isascii() and version.isdecimal()) or len(version) > 6:
+            raise ValueError("not a key of tokens")
+        return self._key(self._ring.get(TOKENS, int(version)))
 
     def _read(self, token: str) -> tuple[Principal, int]:
         try:
@@ -189,11 +204,6 @@ def _header(token: str) -> Mapping[str, Any]:
     if not isinstance(header, dict):
         raise ValueError("a header is a map")
     return header
-
-
-def _new_key() -> bytes:
-    key = ECKey.generate_key("P-256")
-    return orjson.dumps({"keys": [dict(key.as_dict(private=True), kid=key.thumbprint())]})
 
 
 @dataclass(frozen=True, slots=True)

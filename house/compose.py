@@ -26,6 +26,7 @@ from house.demo import write_demo
 from house.workers import announce_ready
 
 if TYPE_CHECKING:
+    from core.crypto.keyring import Keyring
     from core.db import Database
 
 log = structlog.get_logger(__name__)
@@ -35,10 +36,16 @@ SERVICES = ("hub", "im", "gateway")  # in the order they start; they stop in the
 
 
 def services(
-    settings: Settings, clock: Clock, db: Database, names: Collection[str], *, listen: bool = True
+    settings: Settings,
+    clock: Clock,
+    db: Database,
+    names: Collection[str],
+    *,
+    listen: bool = True,
+    keys: Keyring | None = None,
 ) -> list[Service]:
     """The services of these names, wired to each other. `listen=False`: without their doors."""
-    tokens = AccessTokens(settings, clock, private="gateway" in names)
+    tokens = AccessTokens(settings, clock, private="gateway" in names, keys=keys)
 
     def hub() -> Service:
         from gateway.admission import HubGate
@@ -139,7 +146,7 @@ async def serve(settings: Settings) -> None:
     if settings.redis_url is None:
         raise Invalid("BANKHUB_REDIS_URL is not set; `bankhub up` brings a Valkey of its own")
     async with open_runtime(settings) as runtime:
-        host = Host(runtime, services(settings, runtime.clock, runtime.db, names))
+        host = Host(runtime, services(settings, runtime.clock, runtime.db, names, keys=runtime.keys))
         async with AsyncExitStack() as stack:
             stack.push_async_callback(host.stop)
             await host.start()

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
+import functools
 import secrets
+import tempfile
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -13,6 +16,7 @@ from core.actions import Principal
 from core.bus import MemoryBus, MemoryNetwork
 from core.calls import Calls
 from core.clock import Clock, SystemClock
+from core.crypto.keyring import Keyring
 from core.db import Database, connect
 from core.ids import Ids
 from core.rng import SystemRng
@@ -22,6 +26,14 @@ from core.settings import Settings, load
 from gateway.access.grantor import MemberGrants
 
 _workers = iter(range(1 << 30))
+
+
+@functools.cache
+def ring_file() -> Path:
+    """The keys of all tests of this process: tests share databases, so also what these are encrypted with."""
+    place = tempfile.TemporaryDirectory()
+    atexit.register(place.cleanup)
+    return Keyring(Path(place.name) / "ring.json", SystemClock()).path
 
 
 def settings_for(database: str, var_dir: Path, **changes: Any) -> Settings:
@@ -35,6 +47,7 @@ def settings_for(database: str, var_dir: Path, **changes: Any) -> Settings:
         "password_time_cost": 1,
         "cluster_secret": "the same in every process of a test, and nowhere else",
         "database_pool_max": 10,
+        "keys_file": ring_file(),
     }
     return load({}, **(given | changes))
 

@@ -14,6 +14,8 @@ from joserfc.jwk import ECKey, OctKey
 
 from core.actions import Principal
 from core.clock import ManualClock
+from core.crypto.keyring import open_keyring
+from core.crypto.ring import TOKENS
 from core.errors import Unauthenticated
 from core.keys import keep
 from core.settings import Settings
@@ -55,14 +57,14 @@ def test_a_token_never_outlives_its_session(settings: Settings) -> None:
     assert expires_ms == ends
 
 
-def test_tokens_of_others_are_refused(settings: Settings, tmp_path: Path) -> None:
+def test_tokens_of_others_are_refused(settings: Settings) -> None:
     clock = ManualClock()
     tokens = AccessTokens(settings, clock)
     good, _ = tokens.sign(WHO)
     head, body, signature = good.split(".")
     claims = json.loads(base64.urlsafe_b64decode(body + "=="))
     kid = json.loads(base64.urlsafe_b64decode(head + "=="))["kid"]
-    private = ECKey.import_key(json.loads((tmp_path / "keys" / "access.jwk").read_bytes())["keys"][0])
+    private = ECKey.import_key(json.loads(open_keyring(settings, clock).current(TOKENS).material))
     stranger = ECKey.generate_key("P-256")
     public = OctKey.import_key(json.dumps(tokens.jwks()["keys"][0]).encode())
 
@@ -74,6 +76,10 @@ def test_tokens_of_others_are_refused(settings: Settings, tmp_path: Path) -> Non
     bad = {
         "another key": made({}, stranger),
         "another key's id": made({}, kid="x"),
+        "the next key's id": made({}, kid="tokens.2"),
+        "a key for something else": made({}, kid="columns.1"),
+        "a key that is not there": made({}, kid="tokens.99"),
+        "a key without a number": made({}, kid="tokens.²"),
         "confused algorithm": jwt.encode({"alg": "HS256", "typ": "at+jwt", "kid": kid}, claims, public),
         "unsigned": f"{base64.urlsafe_b64encode(json.dumps({'alg': 'none', 'kid': kid}).encode()).decode()}.{body}.",
         "changed": f"{head}.{body[:-4]}AAAA.{signature}",
