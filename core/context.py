@@ -60,12 +60,12 @@ class Context:
     """One invocation of an action or event handler. Not shared between tasks."""
 
     __slots__ = (
+        "_invocation",
         "action",
         "deadline",
         "dispatcher",
         "effects",
         "grants",
-        "invocation",
         "key",
         "noted",
         "principal",
@@ -86,7 +86,7 @@ class Context:
         deadline: float,
         trace: Trace,
         source: Source,
-        invocation: str,
+        invocation: str | None = None,
         key: str | None = None,
         action: Action[Any, Any] | None = None,
     ) -> None:
@@ -97,13 +97,20 @@ class Context:
         self.deadline = deadline  # by clock.monotonic_s()
         self.trace = trace
         self.source = source
-        self.invocation = invocation  # stays the same over retries of the transaction
+        self._invocation = invocation
         self.key = key
         self.action = action  # None: an event is handled
         self.grants: Grants | None = None  # of the principal; None: nobody is logged in, or a service
         self.transaction: Transaction | None = None
         self.effects = Effects()
         self.noted: dict[str, object] = {}  # for the audit row
+
+    @property
+    def invocation(self) -> str:
+        """What this invocation is called; the same over retries of its transaction."""
+        if self._invocation is None:
+            self._invocation = self.runtime.rng.token()[:32]
+        return self._invocation
 
     @property
     def tx(self) -> Transaction:

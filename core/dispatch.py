@@ -10,6 +10,7 @@ import asyncio
 import inspect
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import structlog
@@ -43,6 +44,7 @@ E = TypeVar("E", bound=Event)
 
 _CALLS = counter("bankhub_actions_total", "Invocations of actions by outcome", ("action", "edge", "code"))
 _SECONDS = histogram("bankhub_action_seconds", "From admission to answer, commit included", ("action",))
+_outcomes, _seconds = cache(_CALLS.labels), cache(_SECONDS.labels)  # to look one up costs more than to count
 _REFUSALS = Rate(
     burst=20, per_s=0.5
 )  # audit rows of refused access: enough to see it, too few to fill a disk
@@ -103,8 +105,8 @@ class Dispatcher:
                 log.exception("action.failed")
                 raise Internal from error
             finally:
-                _CALLS.labels(name, call.source.edge, code).inc()
-                _SECONDS.labels(name).observe(clock.monotonic_s() - began_s)
+                _outcomes(name, call.source.edge, code).inc()
+                _seconds(name).observe(clock.monotonic_s() - began_s)
                 structlog.contextvars.reset_contextvars(**bound)
 
     async def _within_deadline(
@@ -160,7 +162,7 @@ class Dispatcher:
     # --- execution ------------------------------------------------------------------------------------------------
 
     async def _execute(self, action: Action[Any, Any], command: Command[Any], ctx: Context) -> Outcome:
-        request = command.model_dump()
+        request = command.model_dump() if action.audited or action.idempotent else None
         slot = self._slot(action, request, ctx)
         if slot is None:
             return await self._once(action, command, request, None, ctx)
@@ -203,7 +205,8 @@ class Dispatcher:
         try:
             if not action.transaction:
                 return Outcome(await self._bare(action, command, request, ctx))
-            outcome = await self.runtime.db.run(self._attempt, action, command, request, slot, ctx)
+            run = self.runtime.db.run if action.audited or slot is not None else self.runtime.db.read
+            outcome = await run(self._attempt, action, command, request, slot, ctx)
         except idempotency.KeyReused:
             raise  # nothing was tried, so there is nothing to remember
         except UniqueViolation as error:
@@ -384,7 +387,6 @@ class Dispatcher:
                 deadline=deadline,
                 trace=inside,
                 source=Source(edge="event"),
-                invocation=self.runtime.rng.token()[:32],
             )
 
             async def attempt(tx: Transaction) -> bool:
@@ -411,7 +413,7 @@ class Dispatcher:
             deadline=call.deadline,
             trace=trace,
             source=call.source,
-            invocation=invocation or self.runtime.rng.token()[:32],
+            invocation=invocation,
             key=call.key,
             action=action,
         )

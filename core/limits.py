@@ -18,6 +18,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from math import ceil
 from typing import TYPE_CHECKING, Final, Protocol
 
@@ -88,13 +89,18 @@ class Quota:
     @property
     def policy(self) -> str:
         """The member of RateLimit-Policy (draft-ietf-httpapi-ratelimit-headers-11)."""
-        return f'"{self.name}";q={self.rate.burst};w={ceil(self.rate.burst / self.rate.per_s)}'
+        return _policy(self.name, self.rate)
 
     @property
     def state(self) -> str:
         """The member of RateLimit: what remains, and in how many seconds all of it is there again."""
         until_full_s = ceil((self.rate.burst - self.left) / self.rate.per_s)
         return f'"{self.name}";r={max(0, int(self.left))};t={max(0, until_full_s)}'
+
+
+@cache
+def _policy(name: str, rate: Rate) -> str:
+    return f'"{name}";q={rate.burst};w={ceil(rate.burst / rate.per_s)}'
 
 
 class Exhausted(TooManyRequests):

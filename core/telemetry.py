@@ -47,7 +47,8 @@ class Trace:
 
 def new_trace(rng: Rng) -> Trace:
     """A trace that begins here."""
-    return Trace(rng.randbytes(16).hex(), rng.randbytes(8).hex())
+    drawn = rng.randbytes(24).hex()
+    return Trace(drawn[:32], drawn[32:])
 
 
 def parse_trace(traceparent: str | None) -> Trace | None:

@@ -19,6 +19,7 @@ import orjson
 import structlog
 from aiohttp import HttpVersion10, web
 from aiohttp.web_request import BaseRequest
+from multidict import CIMultiDict
 
 from core.actions import PUBLIC, Principal
 from core.addresses import Proxies
@@ -56,6 +57,7 @@ _HEADERS: Final = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
 }
+_ACTION_HEADERS: Final = CIMultiDict({**_HEADERS, "Content-Type": _JSON})
 Handler = Callable[[BaseRequest, Trace], Awaitable[web.Response]]
 """Answers one (method, path); its own headers win over the edge's, its errors become problem details."""
 
@@ -203,12 +205,11 @@ class Edge:
             key=key,
             trace=trace,
         )
-        given = headers([quota])
+        given = CIMultiDict(_ACTION_HEADERS)
+        given.update(headers([quota]))
         if answer.replayed:
             given[REPLAYED] = "true"
-        return web.Response(
-            body=orjson.dumps(answer.value, default=_plain), content_type=_JSON, headers=given
-        )
+        return web.Response(body=orjson.dumps(answer.value, default=_plain), headers=given)
 
     def _principal(self, request: BaseRequest, name: str) -> Principal | None:
         given = request.headers.getall("Authorization", [])
@@ -310,6 +311,11 @@ async def read_body(
     too_large = _Status(413, Invalid(f"the body is at most {most_bytes} bytes"))
     if (request.content_length or 0) > most_bytes:
         raise too_large
+    if request.content.is_eof():  # all of it came with the head
+        whole = request.content.read_nowait()
+        if len(whole) > most_bytes:
+            raise too_large
+        return whole
     try:
         async with asyncio.timeout(settings.gateway_body_timeout_s):
             body = await read_up_to(request.content, most_bytes)
@@ -339,8 +345,9 @@ def refused(error: BankhubError, trace: Trace, status: int | None = None) -> web
 
 def finished(answer: web.Response, trace: Trace) -> web.Response:
     """The answer with what every answer has."""
-    for name, value in _HEADERS.items():
-        answer.headers.setdefault(name, value)
+    if "Server" not in answer.headers:
+        for name, value in _HEADERS.items():
+            answer.headers.setdefault(name, value)
     answer.headers["Trace-Id"] = trace.trace_id
     return answer
 

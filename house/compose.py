@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import resource
 import signal
 from collections.abc import AsyncIterator, Collection, Sequence
@@ -153,11 +154,22 @@ async def serve(settings: Settings) -> None:
             background = Background(runtime, host.services.values())
             stack.push_async_callback(background.stop)
             await background.start()
+            settle_memory()
             log.info("process.ready", services=list(names))
             announce_ready()
             await stop.wait()
             log.info("process.draining", drain_s=settings.drain_s)
     log.info("process.stopped")
+
+
+def settle_memory() -> None:
+    """What was imported and wired up lives for ever: keep it out of every later collection, and collect seldom.
+
+    Frames and requests come and go without cycles; a full collection of 10,000 sessions takes 0.1 s.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 50)
 
 
 def raise_file_limit() -> None:

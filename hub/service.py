@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import socket
 from collections.abc import Sequence
 from typing import Any
@@ -29,11 +28,6 @@ from hub.wire.limits import Limits
 log = structlog.get_logger(__name__)
 
 CALL_DEADLINE_MS = 15_000  # of a CALL that names none
-GC_THRESHOLD = (
-    20_000,
-    20,
-    50,
-)  # frames come and go without cycles; a full collection of 10,000 sessions takes 0.1 s
 SEND_BUFFER_BYTES = 128 * 1024  # the kernel's share of a slow reader; it would grow to 4 MiB by itself
 
 
@@ -74,9 +68,6 @@ class HubService(Service):
             sock = listening_socket(settings.hub_host, settings.hub_port)
             self._server = await self.node.loop.create_server(lambda: Connection(self.node), sock=sock)  # type: ignore[arg-type]
             log.info("hub.listening", port=sock.getsockname()[1])
-        gc.collect()
-        gc.freeze()  # what was imported and wired up lives for ever: keep it out of every later collection
-        gc.set_threshold(*GC_THRESHOLD)
 
     async def stop(self) -> None:
         """Closes the door, tells the clients when to come back, commits what was accepted."""

@@ -127,6 +127,10 @@ class Database(Queries):
         when it broke before.
         """
 
+    def reading(self) -> AbstractAsyncContextManager[Transaction]:
+        """A block that only reads, on one connection: cheaper than a transaction where the engine has that."""
+        return self.transaction()
+
     @abstractmethod
     async def close(self) -> None:
         """Wait for what runs, up to a few seconds, then close all connections."""
@@ -139,10 +143,25 @@ class Database(Queries):
         `step` may run several times, so it changes nothing outside the database. Raises what `step` raises, the
         last `Contention` or `ConnectionLost` after `ATTEMPTS`, and `CommitUnknown` at once.
         """
+        return await self._run(self.transaction, step, *args, **kwargs)
+
+    async def read(
+        self, step: Callable[Concatenate[Transaction, P], Awaitable[R]], *args: P.args, **kwargs: P.kwargs
+    ) -> R:
+        """The same for what only reads: a write in it raises `Internal` where the engine can tell."""
+        return await self._run(self.reading, step, *args, **kwargs)
+
+    async def _run(
+        self,
+        block: Callable[[], AbstractAsyncContextManager[Transaction]],
+        step: Callable[Concatenate[Transaction, P], Awaitable[R]],
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> R:
         attempt = 1
         while True:
             try:
-                async with self.transaction() as tx:
+                async with block() as tx:
                     return await step(tx, *args, **kwargs)
             except RETRIED as error:
                 if attempt == ATTEMPTS:

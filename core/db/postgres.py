@@ -23,8 +23,9 @@ from core.db.errors import (
     UniqueViolation,
 )
 from core.db.interface import Database, Record, Transaction
+from core.db.postgres_pool import Hands, gone
 from core.db.registry import Sql
-from core.errors import BankhubError
+from core.errors import BankhubError, Internal
 from core.rng import Rng
 
 log = structlog.get_logger(__name__)
@@ -128,7 +129,7 @@ class PostgresTransaction(Transaction):
         try:
             yield
         except BaseException:
-            if not _gone(self._connection):
+            if not gone(self._connection):
                 await self._control(f"ROLLBACK TO SAVEPOINT {name}")
             raise
         await self._control(f"RELEASE SAVEPOINT {name}")
@@ -150,6 +151,9 @@ class PostgresTransaction(Transaction):
             raise translate(error, unknown=True) from error
         if status != "COMMIT":
             raise DatabaseError("a statement of this transaction had failed; nothing was written")
+        self._committed()
+
+    def _committed(self) -> None:
         for hook in self._hooks:
             try:
                 hook()
@@ -158,7 +162,7 @@ class PostgresTransaction(Transaction):
 
     async def rollback(self) -> None:
         """Leaves the connection without a transaction, or closed."""
-        if _gone(self._connection):
+        if gone(self._connection):
             return
         try:
             await self._connection.execute("ROLLBACK")
@@ -172,22 +176,26 @@ class PostgresTransaction(Transaction):
 class _Block(AbstractAsyncContextManager[Transaction]):
     """`async with db.transaction()`: a class, because a generator costs twice as much and this runs all the time."""
 
-    __slots__ = ("_database", "_transaction")
+    __slots__ = ("_database", "_transaction", "_writes")
 
-    def __init__(self, database: PostgresDatabase) -> None:
+    def __init__(self, database: PostgresDatabase, *, writes: bool) -> None:
         self._database = database
+        self._writes = writes
         self._transaction: PostgresTransaction | None = None
 
     async def __aenter__(self) -> Transaction:
         connection = await self._database.acquire()
-        try:
-            await connection.execute("BEGIN")
-        except BaseException as error:
-            await self._database.release(connection)
-            if isinstance(error, _DRIVER):
-                raise translate(error) from error
-            raise
-        self._transaction = PostgresTransaction(connection)
+        if self._writes:
+            try:
+                await connection.execute("BEGIN")
+            except BaseException as error:
+                await self._database.release(connection)
+                if isinstance(error, _DRIVER):
+                    raise translate(error) from error
+                raise
+            self._transaction = PostgresTransaction(connection)
+        else:
+            self._transaction = PostgresReads(connection)
         return self._transaction
 
     async def __aexit__(
@@ -195,59 +203,97 @@ class _Block(AbstractAsyncContextManager[Transaction]):
     ) -> None:
         transaction, self._transaction = self._transaction, None
         assert transaction is not None
+        whole = False
         try:
             if error is None:
                 try:
                     await transaction.commit()
+                    whole = True
                 except BaseException:
                     await transaction.rollback()
                     raise
             else:
                 await transaction.rollback()
         finally:
-            await self._database.release(transaction._connection)
+            await self._database.release(transaction._connection, whole=whole)
+
+
+class PostgresReads(PostgresTransaction):
+    """Reads on one connection, each a transaction of its own: at READ COMMITTED that shows the same."""
+
+    __slots__ = ()
+
+    async def _execute(self, text: str, args: Sequence[Any]) -> int:
+        raise Internal("what was declared to read only writes")
+
+    async def executemany(self, statement: Sql, rows: Iterable[Sequence[Any]]) -> None:
+        raise Internal("what was declared to read only writes")
+
+    async def insert_many(self, table: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+        raise Internal("what was declared to read only writes")
+
+    @asynccontextmanager
+    async def savepoint(self) -> AsyncIterator[None]:
+        yield
+        raise Internal("what was declared to read only writes")
+
+    async def commit(self) -> None:
+        self._committed()
+
+    async def rollback(self) -> None:
+        """Nothing to undo; whoever gets the connection next finds out whether it still works."""
 
 
 class PostgresDatabase(Database):
     """A pool of asyncpg connections."""
 
-    def __init__(self, pool: Any, *, acquire_timeout_s: float, rng: Rng | None = None) -> None:
+    def __init__(
+        self, pool: Any, *, acquire_timeout_s: float, size: int | None = None, rng: Rng | None = None
+    ) -> None:
         super().__init__(rng)
         self._pool = pool
-        self._acquire_timeout_s = acquire_timeout_s
+        self._hands = Hands(pool, size or pool.get_max_size(), acquire_timeout_s)
 
     @property
     def dialect(self) -> str:
         return "postgresql"
 
     def transaction(self) -> AbstractAsyncContextManager[Transaction]:
-        return _Block(self)
+        return _Block(self, writes=True)
+
+    def reading(self) -> AbstractAsyncContextManager[Transaction]:
+        return _Block(self, writes=False)
 
     async def acquire(self) -> Any:
         """A connection of the pool. Raises `PoolTimeout` or `ConnectionLost`."""
         try:
-            return await self._pool.acquire(timeout=self._acquire_timeout_s)
+            return await self._hands.take()
         except TimeoutError as error:
             raise PoolTimeout(retry_ms=1000) from error
         except _DRIVER as error:
             translated = translate(error)
             raise (translated if isinstance(translated, ConnectionLost) else ConnectionLost()) from error
 
-    async def release(self, connection: Any) -> None:
-        """Give it back; a broken one is thrown away."""
+    async def release(self, connection: Any, *, whole: bool = False) -> None:
+        """Give it back; a broken one is thrown away. `whole`: its last statement ended as it should."""
+        if whole:
+            self._hands.give(connection)
+            return
         try:
-            await self._pool.release(connection)
+            await self._hands.give_broken(connection)
         except _DRIVER as error:
             log.info("db.connection_dropped", reason=type(error).__name__)
 
     async def _direct(self, method: str, *args: Any, writes: bool = False) -> Any:
-        connection = await self.acquire()
+        connection, whole = await self.acquire(), False
         try:
-            return await getattr(connection, method)(*args)
+            result = await getattr(connection, method)(*args)
+            whole = True
+            return result
         except _DRIVER as error:
             raise translate(error, unknown=writes) from error
         finally:
-            await self.release(connection)
+            await self.release(connection, whole=whole)
 
     async def _fetch(self, text: str, args: Sequence[Any]) -> list[Record]:
         return cast("list[Record]", await self._direct("fetch", text, *args))
@@ -265,27 +311,22 @@ class PostgresDatabase(Database):
         await self._direct("executemany", statement.text, rows, writes=True)
 
     async def insert_many(self, table: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-        connection = await self.acquire()
+        connection, whole = await self.acquire(), False
         try:
             await _insert_many(connection, table, columns, rows)
+            whole = True
         except _DRIVER as error:
             raise translate(error, unknown=True) from error
         finally:
-            await self.release(connection)
+            await self.release(connection, whole=whole)
 
     async def close(self) -> None:
+        with suppress(*_DRIVER):
+            await self._hands.close()
         try:
             await asyncio.wait_for(self._pool.close(), CLOSE_S)
         except (TimeoutError, *_DRIVER):
             self._pool.terminate()
-
-
-def _gone(connection: Any) -> bool:
-    """Whether a connection is closed; the pool's proxy of one that has broken refuses even to say so."""
-    try:
-        return bool(connection.is_closed())
-    except asyncpg.InterfaceError:
-        return True
 
 
 def concerned(status: str) -> int:

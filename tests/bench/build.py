@@ -31,6 +31,12 @@ def send_loop(cache: Path) -> Path:
     return compiled("send_loop", [HERE / "reference" / "send_loop.c"], [], cache)
 
 
+def http_client(cache: Path) -> Path:
+    """The load client of the gateway."""
+    sources = [HERE / "http" / "client.c", HERE / "load" / "stats.c"]
+    return compiled("http", sources, [HERE / "load" / "load.h"], cache)
+
+
 def compiled(name: str, sources: list[Path], headers: list[Path], cache: Path) -> Path:
     """The program made from these sources, compiled if it is not there. Raises `NoCompiler`, `RuntimeError`."""
     compiler = os.environ.get("CC") or next(filter(None, map(shutil.which, COMPILERS)), None)

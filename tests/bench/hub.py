@@ -9,19 +9,17 @@ import argparse
 import json
 import os
 import platform
-import statistics
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from importlib.metadata import version
-from pathlib import Path
 
 from core.logs import configure_logs
-from tests.bench import measures
+from tests.bench import machine, measures
 from tests.bench.build import NoCompiler
 from tests.bench.measures import Plan, per_cpu_s
-from tests.bench.processes import BenchFailed, Result, cores
-from tests.bench.report import table
+from tests.bench.processes import BenchFailed, Result
+from tests.bench.report import ROWS, lines_of
 from tests.bench.rig import rig
 
 GOALS: dict[str, tuple[str, float]] = {
@@ -59,13 +57,13 @@ def main(argv: Sequence[str]) -> int:
         print(f"bench: {error}", *getattr(error, "__notes__", ()), sep="\n", file=sys.stderr)
         return 1
     report["quick"] = words.quick
-    print(json.dumps(report, indent=2, ensure_ascii=False) if words.json else table(report, GOALS))
+    print(json.dumps(report, indent=2, ensure_ascii=False) if words.json else lines_of(report, ROWS, GOALS))
     return 0
 
 
 def run(plan: Plan, parts: Sequence[str], say: Callable[[str], None]) -> Result:
     """All figures, with what they were made from."""
-    began, load_before, busy_before = time.monotonic(), os.getloadavg()[0], _busy_s()
+    began, load_before, busy_before = time.monotonic(), os.getloadavg()[0], machine.busy_s()
     figures: Result = {}
     runs: Result = {}
     with rig(max(plan.idle_connections, plan.recovery_connections, plan.chat_connections)) as made:
@@ -87,23 +85,23 @@ def run(plan: Plan, parts: Sequence[str], say: Callable[[str], None]) -> Result:
         if "idle" in parts:
             say(f"{plan.idle_connections} idle connections")
             runs["idle"] = measures.idle(made, plan)
-            figures["idle_kib_per_connection"] = _median(r["kib_per_connection"] for r in runs["idle"])
-            figures["hello_per_s"] = _median(r["hello_per_s"] for r in runs["idle"])
+            figures["idle_kib_per_connection"] = machine.median(r["kib_per_connection"] for r in runs["idle"])
+            figures["hello_per_s"] = machine.median(r["hello_per_s"] for r in runs["idle"])
         if "recovery" in parts:
             say(f"{plan.recovery_connections} clients come back after a worker was killed")
             runs["recovery"] = measures.recovery(made, plan)
             for name in ("recovery_s", "restart_s", "each_p50_s", "each_p99_s"):
-                figures["recovery_" + name.removeprefix("recovery_")] = _median(
+                figures["recovery_" + name.removeprefix("recovery_")] = machine.median(
                     r[name] for r in runs["recovery"]
                 )
             figures["recovery_gaps"] = max(r["gaps"] for r in runs["recovery"])
-    took_s, others_s = time.monotonic() - began, _busy_s() - busy_before - _own_s()
+    took_s, others_s = time.monotonic() - began, machine.busy_s() - busy_before - machine.own_s()
     return {
-        **{name: _rounded(value) for name, value in figures.items()},
-        "goals": {name: _met(name, figures[name]) for name in GOALS if name in figures},
-        "client_headroom": headroom(runs),
+        **{name: machine.rounded(value) for name, value in figures.items()},
+        "goals": {name: machine.met(GOALS[name], figures[name]) for name in GOALS if name in figures},
+        "client_headroom": machine.headroom(runs),
         "repeated": made.repeated,
-        "machine": {**machine(), "load_average_before": load_before},
+        "machine": {**machine.described(), "load_average_before": load_before},
         "others_cpu": round(max(0.0, others_s / took_s), 2),
         "versions": {name: version(name) for name in PACKAGES} | {"python": platform.python_version()},
         "method": METHOD,
@@ -125,103 +123,47 @@ def fanout_figures(rounds: list[Result]) -> Result:
     """Ratios of deliveries per CPU second, and the values they are made of."""
 
     def ratio(one: str, other: str) -> float:
-        return _median(per_cpu_s(r[one]) / per_cpu_s(r[other]) for r in rounds)
+        return machine.median(per_cpu_s(r[one]) / per_cpu_s(r[other]) for r in rounds)
 
     return {
         "fanout_k8_vs_broadcast": ratio("hub_k8", "broadcast_k8"),
         "fanout_k1_vs_send": ratio("hub_k1", "send_k1"),
         "fanout_k8_vs_send": ratio("hub_k8", "send_k8"),
         "fanout_k1_vs_broadcast": ratio("hub_k1", "broadcast_k1"),
-        **{f"{name}_per_cpu_s": _median(per_cpu_s(r[name]) for r in rounds) for name in rounds[0]},
+        **{f"{name}_per_cpu_s": machine.median(per_cpu_s(r[name]) for r in rounds) for name in rounds[0]},
     }
 
 
 def durable_figures(rounds: list[Result]) -> Result:
     """The maximum, and how many times the naive design's it is."""
     return {
-        "durable_vs_naive": _median(r["hub"]["sent_per_s"] / r["naive"]["sent_per_s"] for r in rounds),
-        "durable_max_in_per_s": _median(r["hub"]["sent_per_s"] for r in rounds),
-        "durable_max_deliveries_per_s": _median(r["hub"]["entries_per_s"] for r in rounds),
-        "naive_in_per_s": _median(r["naive"]["sent_per_s"] for r in rounds),
+        "durable_vs_naive": machine.median(r["hub"]["sent_per_s"] / r["naive"]["sent_per_s"] for r in rounds),
+        "durable_max_in_per_s": machine.median(r["hub"]["sent_per_s"] for r in rounds),
+        "durable_max_deliveries_per_s": machine.median(r["hub"]["entries_per_s"] for r in rounds),
+        "naive_in_per_s": machine.median(r["naive"]["sent_per_s"] for r in rounds),
     }
 
 
 def paced_figures(rounds: list[Result]) -> Result:
     """At half of the maximum."""
     return {
-        "durable_in_per_s": _median(r["sent_per_s"] for r in rounds),
-        "deliveries_per_s": _median(r["entries_per_s"] for r in rounds),
-        "ack_p50_ms": _median(r["ack_p50_ms"] for r in rounds),
-        "ack_p99_ms": _median(r["ack_p99_ms"] for r in rounds),
-        "half_server_cpu": _median(r["server_cpu"] for r in rounds),
+        "durable_in_per_s": machine.median(r["sent_per_s"] for r in rounds),
+        "deliveries_per_s": machine.median(r["entries_per_s"] for r in rounds),
+        "ack_p50_ms": machine.median(r["ack_p50_ms"] for r in rounds),
+        "ack_p99_ms": machine.median(r["ack_p99_ms"] for r in rounds),
+        "half_server_cpu": machine.median(r["server_cpu"] for r in rounds),
     }
 
 
 def aim_figures(rounds: list[Result]) -> Result:
     """At the rate that is aimed for."""
     return {
-        "aim_in_per_s": _median(r["sent_per_s"] for r in rounds),
-        "aim_deliveries_per_s": _median(r["entries_per_s"] for r in rounds),
-        "aim_ack_p50_ms": _median(r["ack_p50_ms"] for r in rounds),
-        "aim_ack_p99_ms": _median(r["ack_p99_ms"] for r in rounds),
-        "aim_server_cpu": _median(r["server_cpu"] for r in rounds),
+        "aim_in_per_s": machine.median(r["sent_per_s"] for r in rounds),
+        "aim_deliveries_per_s": machine.median(r["entries_per_s"] for r in rounds),
+        "aim_ack_p50_ms": machine.median(r["ack_p50_ms"] for r in rounds),
+        "aim_ack_p99_ms": machine.median(r["ack_p99_ms"] for r in rounds),
+        "aim_server_cpu": machine.median(r["server_cpu"] for r in rounds),
     }
-
-
-def headroom(runs: Result) -> Result:
-    """1 minus the largest share of its core that the load client used, by measure; near 0 it was the limit itself."""
-    shares: dict[str, float] = {}
-    for measure, rounds in runs.items():
-        for round_ in rounds:
-            variants = {measure: round_} if "client_cpu" in round_ else round_
-            for name, result in variants.items():
-                if isinstance(result, dict) and "client_cpu" in result:
-                    shares[name] = max(shares.get(name, 0.0), result["client_cpu"])
-    return {name: round(1 - share, 3) for name, share in shares.items()}
-
-
-def machine() -> Result:
-    """What it ran on."""
-    model = next(
-        (line.partition(":")[2].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")),
-        platform.machine(),
-    )
-    memory_kib = next(int(line.split()[1]) for line in _lines("/proc/meminfo") if line.startswith("MemTotal"))
-    server, others = cores()
-    return {
-        "cpu": model, "cores": os.cpu_count(),
-        "server_core": server, "other_core": others, "memory_gib": round(memory_kib / 1024**2, 1),
-        "kernel": platform.release(),
-    }  # fmt: skip
-
-
-def _busy_s() -> float:
-    """CPU time that all programs of the machine have used, all cores together."""
-    user, nice, system, _idle, _iowait, irq, softirq, *_ = map(int, _lines("/proc/stat")[0].split()[1:])
-    return (user + nice + system + irq + softirq) / os.sysconf("SC_CLK_TCK")
-
-
-def _own_s() -> float:
-    """CPU time of this process and of everything that it started and that has ended."""
-    times = os.times()
-    return times.user + times.system + times.children_user + times.children_system
-
-
-def _lines(path: str) -> list[str]:
-    return Path(path).read_text().splitlines()
-
-
-def _median(values: Iterable[float]) -> float:
-    return float(statistics.median(values))
-
-
-def _rounded(value: float) -> float:
-    return float(f"{value:.4g}") if abs(value) < 1000 else float(round(value))
-
-
-def _met(name: str, value: float) -> bool:
-    how, goal = GOALS[name]
-    return value >= goal if how == ">=" else value <= goal
 
 
 def _say(text: str) -> None:

@@ -16,7 +16,7 @@ import uvloop
 from core.clock import SystemClock
 from core.service import Host
 from core.settings import load
-from house.compose import open_runtime, services
+from house.compose import open_runtime, services, settle_memory
 from hub.service import HubService
 from hub.wire.limits import Limits
 from tests.bench.limits import raise_open_files
@@ -35,6 +35,7 @@ async def main() -> None:
         hub = next(service for service in made if isinstance(service, HubService))
         assert hub.node is not None
         hub.node.limits = LIMITS
+        settle_memory()
         print(json.dumps({"port": settings.hub_port, "pid": os.getpid()}), flush=True)
         await stop.wait()
         await host.stop()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from tests.bench.processes import Result
 
@@ -31,10 +31,10 @@ ROWS: tuple[tuple[str, str], ...] = (
 )
 
 
-def table(report: Result, goals: Mapping[str, tuple[str, float]]) -> str:
+def lines_of(report: Result, rows: Sequence[tuple[str, str]], goals: Mapping[str, tuple[str, float]]) -> str:
     """Lines of text."""
     lines = []
-    for name, words in ROWS:
+    for name, words in rows:
         if name not in report:
             continue
         line = f"{words:<62}{_number(report[name]):>12}"

@@ -55,12 +55,12 @@ class Population:
         owners: list[Row] = [(self.inboxes[i], self.people[i], *subscription) for i in numbers]
         tables: dict[str, tuple[str, list[Row]]] = {
             "gateway_enterprises": (
-                "enterprise_id full_name credit_code state created_at",
-                [(enterprise, "测量", "91320000000000000X", "active", now)],
+                "enterprise_id full_name credit_code state created_at kind stage",
+                [(enterprise, "测量", "91320000000000000X", "active", now, "enterprise", "contracted")],
             ),
             "gateway_people": (
-                "person_id login_name full_name state created_at",
-                [(p, f"bench-{i}", f"员工{i}", "active", now) for i, p in enumerate(self.people)],
+                "person_id login_name full_name state created_at registered_at",
+                [(p, f"bench-{i}", f"员工{i}", "active", now, now) for i, p in enumerate(self.people)],
             ),
             "gateway_memberships": (
                 "enterprise_id person_id state joined_at",
