@@ -174,15 +174,18 @@ class Context:
         """Time left before the caller stops waiting; negative when it has."""
         return self.deadline - self.clock.monotonic_s()
 
-    async def call(self, command: Command[R], *, as_service: bool = False) -> R:
-        """Call another action, wherever it lives, on behalf of the caller or (`as_service`) for ourselves.
+    async def call(
+        self, command: Command[R], *, as_service: bool = False, enterprise_id: int | None = None
+    ) -> R:
+        """Call another action, wherever it lives, on behalf of the caller or (`as_service`) for ourselves,
+        then in `enterprise_id` if that is not the caller's own (somebody joins it).
 
         Where the target is in this process it joins this transaction: both commit or neither. If it fails and may
         have written (its action is audited), this transaction can no longer be committed, even if the error is
         caught. Where the target is elsewhere it commits on its own, before us: its action should be idempotent
         (our retries carry the same key), or better an event. The remaining deadline and the trace go along.
         """
-        return await self.dispatcher.nested(self, command, as_service=as_service)
+        return await self.dispatcher.nested(self, command, as_service=as_service, enterprise_id=enterprise_id)
 
     def emit(self, event: Event) -> None:
         """Write `event` to the outbox in this transaction (in one batch, at its end)."""

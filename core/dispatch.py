@@ -325,7 +325,9 @@ class Dispatcher:
 
     # --- from handlers --------------------------------------------------------------------------------------------
 
-    async def nested(self, ctx: Context, command: Command[R], *, as_service: bool) -> R:
+    async def nested(
+        self, ctx: Context, command: Command[R], *, as_service: bool, enterprise_id: int | None = None
+    ) -> R:
         """`Context.call`."""
         name = command.action_name
         service = name.partition(".")[0]
@@ -333,7 +335,8 @@ class Dispatcher:
         if as_service:
             expires_ms = ctx.clock.now_ms() + 60_000
             caller = ctx.service.name if ctx.service is not None else ctx.runtime.node
-            who = service_principal(who.enterprise_id if who else 0, expires_ms, caller)
+            home = who.enterprise_id if who else 0
+            who = service_principal(home if enterprise_id is None else enterprise_id, expires_ms, caller)
         ctx.effects.calls += 1
         key = f"{ctx.invocation}.{ctx.effects.calls}"
         call = Call(who, ctx.deadline, ctx.trace, ctx.source, key=key, internal=True)

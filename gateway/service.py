@@ -18,9 +18,11 @@ from gateway import events
 from gateway.access import actions as access
 from gateway.codes import actions as code_actions
 from gateway.codes import store as codes
+from gateway.departments import actions as departments
 from gateway.guard import GuardedServer
 from gateway.http import Edge
 from gateway.identity import actions as identity
+from gateway.members import actions as members
 from gateway.oauth import authorize, exchange, inquiries, leaving
 from gateway.oauth import store as oauth_store
 from gateway.oauth.apps import actions as apps
@@ -29,6 +31,7 @@ from gateway.oauth.parts import OAuth
 from gateway.oauth.web import SHARED, Provider
 from gateway.parts import ENDED, Parts
 from gateway.registration import actions as registration
+from gateway.registration import credentials
 from gateway.sessions import actions as sessions
 from gateway.sessions import store
 
@@ -53,8 +56,10 @@ class GatewayService(Service):
     """
 
     name = "gateway"
-    actions = actions_in(sessions, code_actions, registration, identity, access) + actions_in(
-        apps, authorize, exchange, inquiries, leaving
+    actions = (
+        *actions_in(sessions, code_actions, registration, credentials, identity, members, departments),
+        *actions_in(access),
+        *actions_in(apps, authorize, exchange, inquiries, leaving),
     )
     handlers = handlers_in(events)
     jobs = (Job("gateway.sessions.purge", purge, schedule=Every(3600)),)

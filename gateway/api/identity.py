@@ -8,7 +8,8 @@ from pydantic import Field, StringConstraints
 
 from core.actions import STAFF, Command, Event, Id, Permission, Secret, Value
 
-Role = Literal["employee", "finance_maker", "finance_reviewer", "boss", "administrator"]
+Role = Annotated[str, StringConstraints(pattern=r"^([a-z][a-z_]{2,30}|[1-9][0-9]{0,18})$")]
+"""A built-in role by its name, or one of the enterprise's own by its decimal id."""
 Name = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=64)]
 Phone = Annotated[str, StringConstraints(strip_whitespace=True, pattern=r"^1[3-9][0-9]{9}$")]
 LoginName = Annotated[str, StringConstraints(to_lower=True, pattern=r"^[A-Za-z][A-Za-z0-9._-]{2,31}$")]
@@ -35,6 +36,13 @@ class Enterprise(Value):
     roles: list[Role]
 
 
+class Placement(Value):
+    """A department somebody is in, and whether as its head."""
+
+    department_id: Id
+    is_head: bool = False
+
+
 class Member(Value):
     """Somebody of one's own enterprise."""
 
@@ -43,6 +51,10 @@ class Member(Value):
     title: str | None
     phone: str | None  # masked
     roles: list[Role]
+    departments: list[Placement]
+
+
+Placements = Annotated[list[Placement], Field(max_length=20)]
 
 
 class Members(Value):
@@ -70,8 +82,10 @@ class WhoAmI(Command[Me], action="gateway.identity.me"):
 
 
 class ListMembers(Command[Members], action="gateway.identity.list_members"):
-    """The people of one's own enterprise."""
+    """The people of one's own enterprise: all, or of a department and those below it, or with a name like this."""
 
+    department_id: Id | None = None
+    name: Name | None = None  # a part of it
     after: Id = 0
     limit: Annotated[int, Field(ge=1, le=200)] = 100
 
@@ -81,8 +95,9 @@ class AddMember(Command[Member], action="gateway.identity.add_member"):
 
     phone: Phone
     name: Name
-    roles: Annotated[list[Role], Field(min_length=1, max_length=5)]
+    roles: Annotated[list[Role], Field(min_length=1, max_length=10)]
     title: Name | None = None
+    departments: Placements = Field(default_factory=list)
     login_name: LoginName | None = None
     password: Annotated[Secret, Field(min_length=10, max_length=128)] | None = None
 
@@ -91,6 +106,19 @@ class EndMembership(Command[None], action="gateway.identity.end_membership"):
     """Somebody leaves the enterprise: at once, everywhere."""
 
     person_id: Id
+
+
+class ChangeMember(Command[Member], action="gateway.identity.change_member"):
+    """Another title, other roles or departments. What is left out stays."""
+
+    person_id: Id
+    title: Name | None = None
+    roles: Annotated[list[Role], Field(min_length=1, max_length=10)] | None = None
+    departments: Placements | None = None
+
+
+class Leave(Command[None], action="gateway.identity.leave"):
+    """Leave the enterprise of the token: at once, everywhere."""
 
 
 class FindMembers(Command[list[Member]], action="gateway.identity.find_members"):

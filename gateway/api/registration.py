@@ -6,9 +6,9 @@ from typing import Annotated
 
 from pydantic import Field
 
-from core.actions import Command, Id, Secret
-from gateway.api.codes import Code
-from gateway.api.identity import Phone
+from core.actions import Command, Id, Secret, Value
+from gateway.api.codes import Code, CodeSent
+from gateway.api.identity import LoginName, Name, Person, Phone
 from gateway.api.sessions import Device, LoggedIn, Platform
 
 
@@ -21,3 +21,54 @@ class LoginByCode(Command[LoggedIn], action="gateway.registration.login"):
     device: Device
     platform: Platform = ""
     enterprise_id: Id | None = None
+
+
+NewPassword = Annotated[Secret, Field(min_length=10, max_length=128)]
+
+
+class Agreement(Value):
+    """The version of the user agreement in force; its text is a page of the clients."""
+
+    version: str
+
+
+class ShowAgreement(Command[Agreement], action="gateway.registration.agreement"):
+    """Which agreement one accepts by registering."""
+
+
+class CompleteRegistration(Command[Person], action="gateway.registration.complete"):
+    """A guest gives a name and a password and accepts the agreement; the person stays the same."""
+
+    name: Name
+    login_name: LoginName | None = None
+    password: NewPassword
+    agreement: Annotated[str, Field(min_length=1, max_length=32)]  # the version that was read
+
+
+class ResetPassword(Command[None], action="gateway.registration.reset_password"):
+    """Set a new password with a code. Every session ends."""
+
+    phone: Phone
+    code: Code
+    password: NewPassword
+
+
+class ChangePassword(Command[None], action="gateway.registration.change_password"):
+    """Set a new password with the old one. Every session ends, this one too."""
+
+    old_password: Annotated[Secret, Field(min_length=1, max_length=128)]
+    password: NewPassword
+
+
+class SendPhoneCode(Command[CodeSent], action="gateway.registration.send_phone_code"):
+    """Ask for a code to the number one wants to have from now on."""
+
+    phone: Phone
+
+
+class ChangePhone(Command[None], action="gateway.registration.change_phone"):
+    """Take another number, with the code that was sent to it and the password. Every session ends."""
+
+    phone: Phone
+    code: Code
+    password: Annotated[Secret, Field(min_length=1, max_length=128)]

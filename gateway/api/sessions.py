@@ -95,4 +95,4 @@ class SessionRevoked(Event, event="gateway.session_revoked"):
     session_id: Id
     person_id: Id
     device: str
-    why: Literal["logout", "revoked", "theft", "left"]
+    why: Literal["logout", "revoked", "theft", "left", "credentials", "disabled"]

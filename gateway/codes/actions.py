@@ -17,5 +17,8 @@ async def send(ctx: Context, command: SendCode) -> CodeSent:
     """
     person = await people.person_by_login(ctx.tx, command.phone)
     known = person is not None and person["state"] == people.ACTIVE
-    really = known or (person is None and command.purpose == "login")
+    if command.purpose == "login":
+        really = known or person is None
+    else:
+        really = person is not None and known and person["password_hash"] is not None
     return await issue(ctx, command.phone, command.purpose, really=really)

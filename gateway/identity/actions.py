@@ -1,4 +1,4 @@
-"""Who one is, who the others are, joining and leaving."""
+"""Who one is and who the others are."""
 
 from __future__ import annotations
 
@@ -6,28 +6,23 @@ from collections.abc import Sequence
 
 from core.access import Level
 from core.actions import INTERNAL, PERSON, Context, action
-from core.db import Record, UniqueViolation
-from core.errors import Conflict, Forbidden, Invalid, NotFound
+from core.db import Record
+from core.errors import Forbidden
+from gateway.access import rules as access
+from gateway.access import store as grants
 from gateway.api import (
     CONTACTS_READ,
-    MEMBERS_MANAGE,
-    AddMember,
-    EndMembership,
     FindMembers,
     ListMembers,
     Me,
     Member,
-    MemberAdded,
     Members,
-    MembershipEnded,
     WhoAmI,
 )
+from gateway.departments import store as departments
 from gateway.identity import store
-from gateway.identity.rules import masked_phone, may_leave
-from gateway.parts import parts
-from gateway.sessions import store as sessions
+from gateway.identity.rules import masked_phone
 from gateway.sessions.actions import own_person, shown
-from im.api import RemovePerson
 
 
 @action(WhoAmI, needs=PERSON, audited=False)
@@ -50,76 +45,35 @@ async def me(ctx: Context, command: WhoAmI) -> Me:
 
 @action(ListMembers, needs=CONTACTS_READ, audited=False)
 async def list_members(ctx: Context, command: ListMembers) -> Members:
-    """The people of one's own enterprise, by id."""
-    rows = await store.members_page(ctx.tx, ctx.enterprise_id, command.after, command.limit)
-    members = await _members(ctx, rows)
+    """The people of one's own enterprise, by id: of a department and those below, with a name like this."""
+    tx, enterprise_id, reach = ctx.tx, ctx.enterprise_id, ctx.reach
+    within: frozenset[int] | None = None if reach.everything else reach.department_ids
+    if command.department_id is not None:
+        below = access.below(await grants.departments(tx, enterprise_id), [command.department_id])
+        within = below if within is None else below & within
+    rows = await store.members_page(
+        tx,
+        enterprise_id,
+        command.after,
+        command.limit,
+        name=command.name,
+        departments=within,
+        owner_id=None if within is None or command.department_id is not None else ctx.caller.person_id,
+    )
+    members = await members_of(ctx, rows)
     return Members(members=members, next=members[-1].person_id if len(members) == command.limit else None)
 
 
 @action(FindMembers, needs=INTERNAL, audited=False)
-async def find_members(ctx: Context, command: FindMembers) -> list[Member]:
+async def findmembers_of(ctx: Context, command: FindMembers) -> list[Member]:
     """Those of these people who are members of the caller's enterprise now."""
-    return await _members(ctx, await store.members(ctx.tx, ctx.enterprise_id, command.person_ids))
+    return await members_of(ctx, await store.members(ctx.tx, ctx.enterprise_id, command.person_ids))
 
 
-@action(AddMember, needs=MEMBERS_MANAGE, idempotent=True)
-async def add_member(ctx: Context, command: AddMember) -> Member:
-    """Take a person in, by phone number; one who is not known yet is created with a first password."""
-    tx, now = ctx.tx, ctx.clock.now()
-    await store.lock_enterprise(tx, ctx.enterprise_id)
-    person_id = await store.person_by_phone(tx, command.phone)
-    if person_id is None:
-        if command.password is None:
-            raise Invalid("a person who is not known yet needs a first password")
-        person_id = ctx.ids.next()
-        try:
-            await store.insert_person(
-                tx,
-                person_id,
-                phone=command.phone,
-                login_name=command.login_name,
-                name=command.name,
-                password_hash=await parts(ctx).passwords.hash(command.password.get_secret_value()),
-                now=now,
-            )
-        except UniqueViolation as error:
-            raise Conflict("the login name or the phone is taken") from error
-    else:
-        state = await store.membership_state(tx, ctx.enterprise_id, person_id)
-        if state == store.ACTIVE:
-            raise Conflict("already a member", detail={"person_id": str(person_id)})
-        if (
-            state is not None
-        ):  # the event of the earlier leaving may still be on its way: nothing old is taken along
-            await ctx.call(RemovePerson(person_id=person_id), as_service=True)
-    await store.join(tx, ctx.enterprise_id, person_id, title=command.title, roles=command.roles, now=now)
-    ctx.audit(object=person_id, after=sorted(set(command.roles)))
-    parts(ctx).regrant(ctx, [(person_id, ctx.enterprise_id)])
-    ctx.emit(MemberAdded(enterprise_id=ctx.enterprise_id, person_id=person_id))
-    return (await _members(ctx, await store.members(tx, ctx.enterprise_id, [person_id])))[0]
-
-
-@action(EndMembership, needs=MEMBERS_MANAGE)
-async def end_membership(ctx: Context, command: EndMembership) -> None:
-    """Somebody leaves the enterprise: sessions there end at once, conversations follow with the event."""
-    tx, now, person_id = ctx.tx, ctx.clock.now(), command.person_id
-    await store.lock_enterprise(tx, ctx.enterprise_id)
-    if not may_leave(person_id, await store.holders(tx, ctx.enterprise_id, "administrator")):
-        raise Conflict("the last administrator cannot leave")
-    before = await store.roles_of(tx, ctx.enterprise_id, person_id)
-    if not await store.leave(tx, ctx.enterprise_id, person_id, now):
-        raise NotFound
-    ctx.audit(object=person_id, before=before)
-    ended = await sessions.lock_in_enterprise(tx, person_id, ctx.enterprise_id, now)
-    for row in ended:
-        await sessions.end(tx, row["session_id"], "left", now)
-    parts(ctx).end(ctx, [row["session_id"] for row in ended], [(person_id, ctx.enterprise_id)])
-    parts(ctx).regrant(ctx, [(person_id, ctx.enterprise_id)])
-    ctx.emit(MembershipEnded(enterprise_id=ctx.enterprise_id, person_id=person_id, by=ctx.caller.person_id))
-
-
-async def _members(ctx: Context, rows: Sequence[Record]) -> list[Member]:
+async def members_of(ctx: Context, rows: Sequence[Record]) -> list[Member]:
+    """Members as their colleagues see them, of rows of `store.members`."""
     roles = await store.roles_of_many(ctx.tx, ctx.enterprise_id, [row["person_id"] for row in rows])
+    placed = await departments.of_many(ctx.tx, ctx.enterprise_id, [row["person_id"] for row in rows])
     return [
         Member.model_validate(
             {
@@ -128,6 +82,7 @@ async def _members(ctx: Context, rows: Sequence[Record]) -> list[Member]:
                 "title": row["title"],
                 "phone": masked_phone(row["phone"]),
                 "roles": roles.get(row["person_id"], []),
+                "departments": placed.get(row["person_id"], []),
             }
         )
         for row in rows

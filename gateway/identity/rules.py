@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import Final
 
 # --- 统一社会信用代码 -------------------------------------------------------------------------------------------------
@@ -57,6 +58,35 @@ def choose_enterprise(active: list[int], wanted: int | None, last: int | None) -
     if last is not None and last in active:
         return last
     return min(active, default=0)
+
+
+def mixes(kind: str, others: Iterable[str]) -> bool:
+    """Whether joining an enterprise of this kind would mix the bank with others: who is the bank's staff is nothing
+    else, so that nobody decides about an enterprise of their own."""
+    kinds = list(others)
+    return bool(kinds) if kind == "bank" else "bank" in kinds
+
+
+def may_give(giver: frozenset[str], roles: Iterable[str], top: str) -> bool:
+    """Whether somebody may give or take these roles. Who manages members without being an administrator (`top`) may
+    make employees only: else a role that manages members would be every role."""
+    return top in giver or set(roles) <= {"employee"}
+
+
+def weak_password(password: str, about: Iterable[str]) -> str | None:
+    """Why a password is too easy to guess, if it is (NIST SP 800-63B 5.1.1.2): common, one's own data, no variety."""
+    lowered = password.lower()
+    if any(len(part) >= 4 and part.lower() in lowered for part in about):
+        return "it contains the phone number or the name"
+    if len(set(lowered)) < 5 or any(word in lowered for word in _COMMON) or lowered in _RUNS:
+        return "it is easy to guess"
+    return None
+
+
+_COMMON: Final = (
+    "password", "qwerty", "woaini", "iloveyou", "admin123", "12345678", "87654321", "11223344", "abc12345", "1q2w3e4r",
+)  # fmt: skip
+_RUNS: Final = frozenset({"0123456789", "9876543210", "abcdefghij", "1234512345"})
 
 
 def may_leave(person_id: int, administrators: list[int]) -> bool:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Final
 
-from core.db import Queries, Record, sql
+from core.db import IN_MAX, Queries, Record, sql
 
 ACTIVE: Final = "active"
 LEFT: Final = "left"
@@ -30,6 +30,16 @@ _INSERT_PERSON = sql(
                                 registered_at)
     VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
     """
+)
+_REGISTER = sql(
+    "UPDATE gateway_people SET full_name = $2, login_name = $3, password_hash = $4, registered_at = $5 "
+    "WHERE person_id = $1 AND registered_at IS NULL AND state = $6"
+)
+_SET_PHONE = sql("UPDATE gateway_people SET phone = $2 WHERE person_id = $1")
+_SET_STATE = sql("UPDATE gateway_people SET state = $2 WHERE person_id = $1 AND state <> $2")
+_LOCK_PERSON = sql(
+    "SELECT person_id, phone, full_name, password_hash, state, registered_at FROM gateway_people "
+    "WHERE person_id = $1 FOR UPDATE"
 )
 _SET_PASSWORD = sql("UPDATE gateway_people SET password_hash = $2 WHERE person_id = $1")
 
@@ -72,6 +82,28 @@ async def set_password(db: Queries, person_id: int, password_hash: str) -> None:
     await db.execute(_SET_PASSWORD, person_id, password_hash)
 
 
+async def lock_person(db: Queries, person_id: int) -> Record | None:
+    """person_id, phone, full_name, password_hash, state, registered_at; nobody else changes them meanwhile."""
+    return await db.fetchrow(_LOCK_PERSON, person_id)
+
+
+async def register(
+    db: Queries, person_id: int, *, name: str, login_name: str | None, password_hash: str, now: datetime
+) -> bool:
+    """A guest becomes a registered person; False where that has happened. Raises `UniqueViolation`."""
+    return await db.execute(_REGISTER, person_id, name, login_name, password_hash, now, ACTIVE) == 1
+
+
+async def set_phone(db: Queries, person_id: int, phone: str | None) -> None:
+    """Another phone. Raises `UniqueViolation` where somebody has it."""
+    await db.execute(_SET_PHONE, person_id, phone)
+
+
+async def set_person_state(db: Queries, person_id: int, state: str) -> bool:
+    """active or disabled; False where it is so already, or there is nobody."""
+    return await db.execute(_SET_STATE, person_id, state) == 1
+
+
 # --- enterprises ------------------------------------------------------------------------------------------------------
 
 _BY_CODE = sql(
@@ -83,6 +115,18 @@ _INSERT_ENTERPRISE = sql(
     INSERT INTO gateway_enterprises (enterprise_id, full_name, credit_code, state, created_at, kind, stage)
     VALUES ($1, $2, $3, $4, $5, $6, $7)
     """
+)
+_ENTERPRISE = sql(
+    "SELECT full_name, credit_code, state, kind, stage, created_at FROM gateway_enterprises WHERE enterprise_id = $1"
+)
+_SET_STAGE = sql("UPDATE gateway_enterprises SET stage = $2 WHERE enterprise_id = $1")
+_KINDS = sql(
+    """
+    SELECT e.enterprise_id, e.kind FROM gateway_memberships m
+    JOIN gateway_enterprises e ON e.enterprise_id = m.enterprise_id
+    WHERE m.person_id = $1 AND m.state = $2
+    """,
+    exempt="where a person belongs at all decides whether the bank or an enterprise may take them in",
 )
 _LOCK_ENTERPRISE = sql("SELECT enterprise_id FROM gateway_enterprises WHERE enterprise_id = $1 FOR UPDATE")
 
@@ -105,6 +149,21 @@ async def insert_enterprise(
 ) -> None:
     """Raises `UniqueViolation` where the code is taken."""
     await db.execute(_INSERT_ENTERPRISE, enterprise_id, name, credit_code, ACTIVE, now, kind, stage)
+
+
+async def enterprise(db: Queries, enterprise_id: int) -> Record | None:
+    """full_name, credit_code, state, kind, stage, created_at."""
+    return await db.fetchrow(_ENTERPRISE, enterprise_id)
+
+
+async def set_stage(db: Queries, enterprise_id: int, stage: str) -> None:
+    """applied, verified or contracted."""
+    await db.execute(_SET_STAGE, enterprise_id, stage)
+
+
+async def kinds_of(db: Queries, person_id: int) -> dict[int, str]:
+    """Kind by enterprise of a person's active memberships."""
+    return {row["enterprise_id"]: row["kind"] for row in await db.fetch(_KINDS, person_id, ACTIVE)}
 
 
 async def lock_enterprise(db: Queries, enterprise_id: int) -> None:
@@ -146,7 +205,19 @@ _PAGE = sql(
     """
     SELECT p.person_id, p.full_name, p.phone, m.title FROM gateway_memberships m
     JOIN gateway_people p ON p.person_id = m.person_id
-    WHERE m.enterprise_id = $1 AND m.person_id > $2 AND m.state = $3
+    WHERE m.enterprise_id = $1 AND m.person_id > $2 AND m.state = $3 AND p.full_name LIKE $5 ESCAPE '!'
+    ORDER BY m.person_id LIMIT $4
+    """
+)
+_PAGE_WITHIN = sql(
+    """
+    SELECT p.person_id, p.full_name, p.phone, m.title FROM gateway_memberships m
+    JOIN gateway_people p ON p.person_id = m.person_id
+    WHERE m.enterprise_id = $1 AND m.person_id > $2 AND m.state = $3 AND p.full_name LIKE $5 ESCAPE '!'
+      AND (m.person_id = $6 OR m.person_id IN (
+        SELECT d.person_id FROM gateway_department_members d
+        WHERE d.enterprise_id = $1 AND d.department_id IN ($*)
+      ))
     ORDER BY m.person_id LIMIT $4
     """
 )
@@ -187,6 +258,7 @@ _LEFT_SINCE = sql(
     "SELECT person_id, enterprise_id FROM gateway_memberships WHERE left_at > $1 AND state = $2 ORDER BY left_at",
     exempt="every edge must refuse the tokens of every membership that has ended",
 )
+_SET_TITLE = sql("UPDATE gateway_memberships SET title = $3 WHERE enterprise_id = $1 AND person_id = $2")
 _DROP_ROLES = sql("DELETE FROM gateway_member_roles WHERE enterprise_id = $1 AND person_id = $2")
 _INSERT_ROLE = sql("INSERT INTO gateway_member_roles (enterprise_id, person_id, role) VALUES ($1, $2, $3)")
 
@@ -224,9 +296,27 @@ async def holders(db: Queries, enterprise_id: int, role: str) -> list[int]:
     return [row["person_id"] for row in await db.fetch(_HOLDERS, enterprise_id, role, ACTIVE)]
 
 
-async def members_page(db: Queries, enterprise_id: int, after: int, limit: int) -> list[Record]:
-    """person_id, full_name, phone, title of the active members after `after`, by id."""
-    return await db.fetch(_PAGE, enterprise_id, after, ACTIVE, limit)
+async def members_page(
+    db: Queries,
+    enterprise_id: int,
+    after: int,
+    limit: int,
+    *,
+    name: str | None = None,
+    departments: Iterable[int] | None = None,
+    owner_id: int | None = None,
+) -> list[Record]:
+    """person_id, full_name, phone, title of the active members after `after`, by id.
+
+    With `departments`, those in one of them (at most 512) and `owner_id`; with `name`, those whose name contains it.
+    """
+    pattern = "%" + "".join(f"!{char}" if char in "!%_" else char for char in name or "") + "%"
+    if departments is None:
+        return await db.fetch(_PAGE, enterprise_id, after, ACTIVE, limit, pattern)
+    within = sorted(departments)[:IN_MAX] or [0]
+    return await db.fetch_in(
+        _PAGE_WITHIN, within, enterprise_id, after, ACTIVE, limit, pattern, owner_id or 0
+    )
 
 
 async def members(db: Queries, enterprise_id: int, person_ids: Sequence[int]) -> list[Record]:
@@ -248,6 +338,16 @@ async def join(
     """Make a person a member, again if need be, with exactly these roles."""
     if not await db.execute(_REJOIN, enterprise_id, person_id, ACTIVE, title, now):
         await db.execute(_INSERT_MEMBERSHIP, enterprise_id, person_id, title, ACTIVE, now, None)
+    await set_roles(db, enterprise_id, person_id, roles)
+
+
+async def set_title(db: Queries, enterprise_id: int, person_id: int, title: str | None) -> None:
+    """What a member is called there."""
+    await db.execute(_SET_TITLE, enterprise_id, person_id, title)
+
+
+async def set_roles(db: Queries, enterprise_id: int, person_id: int, roles: Iterable[str]) -> None:
+    """Exactly these roles."""
     await db.execute(_DROP_ROLES, enterprise_id, person_id)
     await db.executemany(_INSERT_ROLE, [(enterprise_id, person_id, role) for role in sorted(set(roles))])
 

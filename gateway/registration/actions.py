@@ -1,19 +1,23 @@
-"""Logging in with a code."""
+"""Logging in with a code, and becoming somebody with a name."""
 
 from __future__ import annotations
 
 from core.access import SECOND_FACTOR
-from core.actions import PUBLIC, Context, Rate, action
-from core.db import Record
-from core.errors import Unauthenticated
-from gateway.api import LoggedIn, LoginByCode
+from core.actions import PERSON, PUBLIC, Context, Rate, action
+from core.config_center import live
+from core.db import Record, UniqueViolation
+from core.errors import Conflict, Invalid, Unauthenticated
+from gateway.api import Agreement, CompleteRegistration, LoggedIn, LoginByCode, Person, ShowAgreement
 from gateway.codes.issue import redeem
 from gateway.identity import store as people
+from gateway.identity.rules import weak_password
 from gateway.parts import parts
-from gateway.sessions.actions import begin
+from gateway.registration import store
+from gateway.sessions.actions import begin, own_person
 
 WRONG_CODE = "the code is not right, or not any more"
 GUEST = "游客"
+AGREEMENT = live("gateway.registration.agreement", "2026-11", "Version of the user agreement in force")
 
 
 @action(LoginByCode, needs=PUBLIC, transaction=False, limit=Rate(burst=30, per_s=1.0))
@@ -58,3 +62,51 @@ async def _person(ctx: Context, phone: str) -> Record:
 
 async def _begin(ctx: Context, command: LoginByCode, person_id: int, acr: int) -> LoggedIn:
     return await begin(ctx, person_id, command.device, command.platform, command.enterprise_id, acr)
+
+
+@action(ShowAgreement, needs=PUBLIC, audited=False)
+async def agreement(ctx: Context, command: ShowAgreement) -> Agreement:
+    """The version of the user agreement in force."""
+    return Agreement(version=ctx.runtime.config.get(AGREEMENT))
+
+
+@action(CompleteRegistration, needs=PERSON, transaction=False, limit=Rate(burst=10, per_s=0.1))
+async def complete(ctx: Context, command: CompleteRegistration) -> Person:
+    """A guest becomes a registered person: a name, a password, the agreement of today. The id stays."""
+    person = await ctx.transact(_guest, command)
+    word = command.password.get_secret_value()
+    refused = weak_password(word, (person["phone"] or "", command.name, command.login_name or ""))
+    if refused is not None:
+        raise Invalid(f"choose another password: {refused}")
+    return await ctx.transact(_register, command, await parts(ctx).passwords.hash(word))
+
+
+async def _guest(ctx: Context, command: CompleteRegistration) -> Record:
+    current = ctx.runtime.config.get(AGREEMENT)
+    if command.agreement != current:
+        raise Conflict("this is not the agreement in force", detail={"version": current})
+    person = await people.person(ctx.tx, ctx.caller.person_id)
+    if person is None or person["registered_at"] is not None:
+        raise Conflict("already registered")
+    return person
+
+
+async def _register(ctx: Context, command: CompleteRegistration, hashed: str) -> Person:
+    person_id, now = ctx.caller.person_id, ctx.clock.now()
+    try:
+        done = await people.register(
+            ctx.tx,
+            person_id,
+            name=command.name,
+            login_name=command.login_name,
+            password_hash=hashed,
+            now=now,
+        )
+    except UniqueViolation as error:
+        raise Conflict("the login name is taken") from error
+    if not done:
+        raise Conflict("already registered")
+    await store.consent(ctx.tx, person_id, "agreement", command.agreement, now)
+    ctx.audit(object=person_id)
+    parts(ctx).regrant(ctx, [(person_id, ctx.enterprise_id)])
+    return await own_person(ctx, person_id)

@@ -67,3 +67,13 @@ member_roles = Table(
     Column("role", String(32), nullable=False),  # a built-in one, or the id of one of the enterprise's own
     PrimaryKeyConstraint("enterprise_id", "person_id", "role", name="pk_gateway_member_roles"),
 )
+
+consents = Table(
+    "gateway_consents",
+    metadata,
+    Column("person_id", BigInteger, nullable=False),
+    Column("document", String(32), nullable=False),  # agreement
+    Column("version", String(32), nullable=False),
+    Column("accepted_at", DateTime(timezone=True), nullable=False),
+    PrimaryKeyConstraint("person_id", "document", "version", name="pk_gateway_consents"),
+)

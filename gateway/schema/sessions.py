@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Column, DateTime, Index, Integer, LargeBinary, String, Table
+from sqlalchemy import BigInteger, Column, DateTime, Index, Integer, LargeBinary, SmallInteger, String, Table
 
 from core.db.metadata import metadata
 
@@ -14,11 +14,14 @@ sessions = Table(
     Column("enterprise_id", BigInteger, nullable=False),  # the active one
     Column("device", String(64), nullable=False),
     Column("platform", String(32), nullable=True),
+    Column("acr", SmallInteger, nullable=False),  # 2: begun with a second factor
     Column("created_at", DateTime(timezone=True), nullable=False),
     Column("used_at", DateTime(timezone=True), nullable=False),  # of the last refresh
     Column("expires_at", DateTime(timezone=True), nullable=False),  # the absolute end
     Column("ended_at", DateTime(timezone=True), nullable=True),
-    Column("ended_why", String(16), nullable=True),  # logout | revoked | theft | left
+    Column(
+        "ended_why", String(16), nullable=True
+    ),  # logout | revoked | theft | left | credentials | disabled
     Index("ix_gateway_sessions_person", "person_id", "device"),
     Index("ix_gateway_sessions_ended", "ended_at"),
 )

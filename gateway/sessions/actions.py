@@ -126,6 +126,7 @@ async def begin(
         enterprise_id=chosen,
         device=device,
         platform=platform,
+        acr=acr,
         now=now,
         expires_at=expires_at,
     )
@@ -252,7 +253,15 @@ async def _refresh(ctx: Context, command: Refresh) -> LoggedIn | None:
         await store.use(tx, session["session_id"], enterprise_id, now)
     expires_ms = to_ms(session["expires_at"])
     access, access_ms = have.tokens.sign(
-        _principal(person_id, enterprise_id, belongs, session["session_id"], command.device, expires_ms)
+        _principal(
+            person_id,
+            enterprise_id,
+            belongs,
+            session["session_id"],
+            command.device,
+            expires_ms,
+            session["acr"],
+        )
     )
     return await _logged_in(
         ctx,
@@ -286,7 +295,13 @@ async def switch_enterprise(ctx: Context, command: SwitchEnterprise) -> AccessTo
     expires_ms = to_ms(session["expires_at"])
     access, access_ms = parts(ctx).tokens.sign(
         _principal(
-            who.person_id, command.enterprise_id, belongs, who.session_id, session["device"], expires_ms
+            who.person_id,
+            command.enterprise_id,
+            belongs,
+            who.session_id,
+            session["device"],
+            expires_ms,
+            session["acr"],
         )
     )
     return AccessToken(access_token=access, access_expires_ms=access_ms)
@@ -358,3 +373,9 @@ async def end_session(
             }
         )
     )
+
+
+async def end_all(ctx: Context, person_id: int, why: str) -> None:
+    """End every session of a person, wherever: what they know or hold has changed, or they may not be here."""
+    for row in await store.lock_all(ctx.tx, person_id, ctx.clock.now()):
+        await end_session(ctx, row["session_id"], person_id, row["enterprise_id"], row["device"], why)

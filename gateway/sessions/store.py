@@ -14,14 +14,14 @@ _OWN = "a session belongs to a person; the enterprise is only where it is at the
 
 _INSERT = sql(
     """
-    INSERT INTO gateway_sessions (session_id, person_id, enterprise_id, device, platform, created_at, used_at,
+    INSERT INTO gateway_sessions (session_id, person_id, enterprise_id, device, platform, acr, created_at, used_at,
                                   expires_at, ended_at, ended_why)
-    VALUES ($1, $2, $3, $4, $5, $6, $6, $7, NULL, NULL)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $7, $8, NULL, NULL)
     """
 )
 _LOCK = sql(
     """
-    SELECT session_id, person_id, enterprise_id, device, expires_at, ended_at FROM gateway_sessions
+    SELECT session_id, person_id, enterprise_id, device, acr, expires_at, ended_at FROM gateway_sessions
     WHERE session_id = $1 FOR UPDATE
     """,
     exempt=_OWN,
@@ -46,6 +46,11 @@ _IN_ENTERPRISE = sql(
     ORDER BY session_id FOR UPDATE
     """
 )
+_ALL_OPEN = sql(
+    "SELECT session_id, enterprise_id, device FROM gateway_sessions "
+    "WHERE person_id = $1 AND ended_at IS NULL AND expires_at > $2 ORDER BY session_id FOR UPDATE",
+    exempt=_OWN,
+)
 _LAST_ENTERPRISE = sql(
     "SELECT enterprise_id FROM gateway_sessions WHERE person_id = $1 ORDER BY used_at DESC, session_id DESC LIMIT 1",
     exempt=_OWN,
@@ -69,15 +74,18 @@ async def insert(
     enterprise_id: int,
     device: str,
     platform: str,
+    acr: int,
     now: datetime,
     expires_at: datetime,
 ) -> None:
     """Begin a session."""
-    await db.execute(_INSERT, session_id, person_id, enterprise_id, device, platform or None, now, expires_at)
+    await db.execute(
+        _INSERT, session_id, person_id, enterprise_id, device, platform or None, acr, now, expires_at
+    )
 
 
 async def lock(db: Queries, session_id: int) -> Record | None:
-    """session_id, person_id, enterprise_id, device, expires_at, ended_at; nobody else changes it meanwhile."""
+    """session_id, person_id, enterprise_id, device, acr, expires_at, ended_at; nobody else changes it meanwhile."""
     return await db.fetchrow(_LOCK, session_id)
 
 
@@ -99,6 +107,11 @@ async def of_person(db: Queries, person_id: int, now: datetime) -> list[Record]:
 async def lock_in_enterprise(db: Queries, person_id: int, enterprise_id: int, now: datetime) -> list[Record]:
     """session_id and device of the live sessions that a person has in this enterprise."""
     return await db.fetch(_IN_ENTERPRISE, person_id, enterprise_id, now)
+
+
+async def lock_all(db: Queries, person_id: int, now: datetime) -> list[Record]:
+    """session_id, enterprise_id and device of every live session of a person."""
+    return await db.fetch(_ALL_OPEN, person_id, now)
 
 
 async def last_enterprise(db: Queries, person_id: int) -> int | None:

@@ -22,6 +22,7 @@ class Tenant:
     owner_id: int
     colleague_id: int  # who is in the conversation with the owner
     victim_id: int  # a member who may be removed
+    department_id: int  # with the owner in it
     session_id: int  # of the owner
     conversation_id: int  # a group of owner and colleague with a message at seq `seq`
     seq: int
@@ -69,6 +70,28 @@ EXAMPLES: dict[str, Example] = {
     "gateway.registration.login": Example(
         lambda t: {"phone": "13899990002", "code": "000000", "device": "example"}
     ),
+    "gateway.registration.agreement": Example(_none, "answered"),
+    "gateway.registration.complete": Example(
+        lambda t: {"name": "张三", "password": "a good long one", "agreement": "2026-11"}, "answered"
+    ),
+    "gateway.registration.reset_password": Example(
+        lambda t: {"phone": "13899990003", "code": "000000", "password": "a good long one"}
+    ),
+    "gateway.registration.change_password": Example(
+        lambda t: {"old_password": "not the owner's", "password": "a good long one"}
+    ),
+    "gateway.registration.send_phone_code": Example(lambda t: {"phone": "13899990004"}, "answered"),
+    "gateway.registration.change_phone": Example(
+        lambda t: {"phone": "13899990005", "code": "000000", "password": t.password}
+    ),
+    "gateway.identity.change_member": Example(
+        lambda t: {"person_id": str(t.victim_id), "title": "组长"}, "answered"
+    ),
+    "gateway.identity.leave": Example(_none, "answered"),
+    "gateway.departments.list": Example(_none, "answered"),
+    "gateway.departments.create": Example(lambda t: {"name": "新部门"}, "answered"),
+    "gateway.departments.change": Example(lambda t: {"department_id": str(t.department_id), "name": "改名"}),
+    "gateway.departments.delete": Example(lambda t: {"department_id": str(t.department_id)}),
     "gateway.identity.refresh": Example(lambda t: {"refresh_token": "x" * 43, "device": "example"}),
     "gateway.identity.logout": Example(_none, "answered"),
     "gateway.identity.me": Example(_none, "answered"),

@@ -1,0 +1,1 @@
+"""The tree of departments and who is in them."""

@@ -1,0 +1,1 @@
+"""Joining an enterprise, one's place in it, leaving it."""

@@ -1,0 +1,121 @@
+"""Taking people in, giving them roles and places, and letting them go."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from core.access import Resource
+from core.actions import MEMBER, Context, action
+from core.db import UniqueViolation
+from core.errors import Conflict, Forbidden, Invalid, NotFound
+from gateway.api import (
+    MEMBERS_MANAGE,
+    AddMember,
+    ChangeMember,
+    EndMembership,
+    Leave,
+    Member,
+)
+from gateway.departments import store as departments
+from gateway.identity import store
+from gateway.identity.actions import members_of
+from gateway.identity.rules import may_give, may_leave
+from gateway.members.joining import TOP, admit, checked_roles, place, release
+from gateway.parts import parts
+
+
+@action(AddMember, needs=MEMBERS_MANAGE, idempotent=True)
+async def add_member(ctx: Context, command: AddMember) -> Member:
+    """Take a person in, by phone number; one who is not known yet is created with a first password."""
+    tx = ctx.tx
+    _may_give(ctx, command.roles)
+    ctx.allow(Resource(department_ids=frozenset(one.department_id for one in command.departments)))
+    await store.lock_enterprise(tx, ctx.enterprise_id)
+    person_id = await store.person_by_phone(tx, command.phone)
+    if person_id is None:
+        if command.password is None:
+            raise Invalid("a person who is not known yet needs a first password")
+        person_id = ctx.ids.next()
+        try:
+            await store.insert_person(
+                tx,
+                person_id,
+                phone=command.phone,
+                login_name=command.login_name,
+                name=command.name,
+                password_hash=await parts(ctx).passwords.hash(command.password.get_secret_value()),
+                now=ctx.clock.now(),
+            )
+        except UniqueViolation as error:
+            raise Conflict("the login name or the phone is taken") from error
+    await admit(
+        ctx,
+        ctx.enterprise_id,
+        person_id,
+        title=command.title,
+        roles=command.roles,
+        placements=command.departments,
+    )
+    ctx.audit(object=person_id, after=sorted(set(command.roles)))
+    return (await members_of(ctx, await store.members(tx, ctx.enterprise_id, [person_id])))[0]
+
+
+@action(ChangeMember, needs=MEMBERS_MANAGE)
+async def change_member(ctx: Context, command: ChangeMember) -> Member:
+    """Another title, other roles or departments; what is left out stays. Holds at once.
+
+    An enterprise keeps an administrator. Who manages members without being one gives no roles but employee.
+    """
+    tx, enterprise_id, person_id = ctx.tx, ctx.enterprise_id, command.person_id
+    await store.lock_enterprise(tx, enterprise_id)
+    found = await store.members(tx, enterprise_id, [person_id])
+    if not found:
+        raise NotFound
+    before = (await members_of(ctx, found))[0]
+    _reaches(ctx, person_id, (one.department_id for one in before.departments))
+    if command.title is not None:
+        await store.set_title(tx, enterprise_id, person_id, command.title)
+    if command.roles is not None and set(command.roles) != set(before.roles):
+        kind = await checked_roles(ctx, enterprise_id, command.roles)
+        _may_give(ctx, set(before.roles) ^ set(command.roles))
+        top = TOP[kind]
+        if top not in command.roles and not may_leave(person_id, await store.holders(tx, enterprise_id, top)):
+            raise Conflict("the last administrator stays one")
+        await store.set_roles(tx, enterprise_id, person_id, command.roles)
+    if command.departments is not None:
+        await place(ctx, enterprise_id, person_id, command.departments)
+    after = (await members_of(ctx, await store.members(tx, enterprise_id, [person_id])))[0]
+    ctx.audit(object=person_id, before=before.model_dump(), after=after.model_dump())
+    parts(ctx).regrant(ctx, [(person_id, enterprise_id)])
+    return after
+
+
+@action(EndMembership, needs=MEMBERS_MANAGE)
+async def end_membership(ctx: Context, command: EndMembership) -> None:
+    """Somebody leaves the enterprise: sessions there end at once, conversations follow with the event."""
+    placed = await departments.of_many(ctx.tx, ctx.enterprise_id, [command.person_id])
+    _reaches(ctx, command.person_id, (one.department_id for one in placed.get(command.person_id, [])))
+    _may_give(ctx, await store.roles_of(ctx.tx, ctx.enterprise_id, command.person_id))
+    await release(ctx, ctx.enterprise_id, command.person_id)
+
+
+@action(Leave, needs=MEMBER)
+async def leave(ctx: Context, command: Leave) -> None:
+    """Leave the enterprise of the token by oneself. Other enterprises of the person are not touched."""
+    await release(ctx, ctx.enterprise_id, ctx.caller.person_id)
+
+
+def _may_give(ctx: Context, roles: Iterable[str]) -> None:
+    """Raises `Forbidden`."""
+    grants = ctx.held[0]
+    top = TOP[grants.realm or "enterprise"]
+    if not ctx.caller.is_service and not may_give(grants.roles, roles, top):
+        raise Forbidden("only administrators give and take these roles")
+
+
+def _reaches(ctx: Context, person_id: int, department_ids: Iterable[int]) -> None:
+    """Raises `NotFound` for members beyond what one manages."""
+    try:
+        ctx.allow(Resource(owner_id=person_id, department_ids=frozenset(department_ids)))
+    except Forbidden as error:
+        raise NotFound from error

@@ -1,0 +1,128 @@
+"""Another password, another phone. Whoever had a session has none any more."""
+
+from __future__ import annotations
+
+from core.actions import PUBLIC, REGISTERED, Context, Rate, action
+from core.db import Record, UniqueViolation
+from core.errors import Conflict, Forbidden, Invalid, TooManyRequests, Unauthenticated
+from gateway.api import ChangePassword, ChangePhone, CodeSent, ResetPassword, SendPhoneCode
+from gateway.codes.issue import issue, redeem
+from gateway.identity import store as people
+from gateway.identity.rules import masked_phone, weak_password
+from gateway.parts import parts
+from gateway.registration.actions import WRONG_CODE
+from gateway.sessions import rules as attempts
+from gateway.sessions import store as sessions
+from gateway.sessions.actions import end_all
+
+_SLOW = Rate(burst=10, per_s=0.1)
+
+
+@action(ResetPassword, needs=PUBLIC, transaction=False, limit=_SLOW)
+async def reset_password(ctx: Context, command: ResetPassword) -> None:
+    """Set a new password with the code that was sent to the phone; every session of the person ends.
+
+    Guests have no password to reset: they get the same refusal as a wrong code.
+    """
+    word = command.password.get_secret_value()
+    _check(word, command.phone)
+    if not await ctx.transact(redeem, command.phone, "reset_password", command.code.get_secret_value()):
+        raise Unauthenticated(WRONG_CODE)
+    await ctx.transact(_reset, command.phone, await parts(ctx).passwords.hash(word))
+
+
+async def _reset(ctx: Context, phone: str, hashed: str) -> None:
+    person = await people.person_by_login(ctx.tx, phone)
+    if person is None or person["password_hash"] is None or person["state"] != people.ACTIVE:
+        raise Unauthenticated(WRONG_CODE)
+    await _replace(ctx, person["person_id"], phone, hashed)
+
+
+@action(ChangePassword, needs=REGISTERED, transaction=False, limit=_SLOW)
+async def change_password(ctx: Context, command: ChangePassword) -> None:
+    """Set a new password with the old one. Every session ends; log in anew."""
+    word = command.password.get_secret_value()
+    person = await _prove(ctx, command.old_password.get_secret_value())
+    _check(word, person["phone"] or "", person["full_name"])
+    hashed = await parts(ctx).passwords.hash(word)
+    await ctx.transact(_replace, ctx.caller.person_id, person["phone"], hashed)
+
+
+@action(SendPhoneCode, needs=REGISTERED, limit=_SLOW)
+async def send_phone_code(ctx: Context, command: SendPhoneCode) -> CodeSent:
+    """Send a code to the number one wants to have. Bound to the number and to who asks."""
+    return await issue(ctx, command.phone, "change_phone", about=str(ctx.caller.person_id))
+
+
+@action(ChangePhone, needs=REGISTERED, transaction=False, limit=_SLOW)
+async def change_phone(ctx: Context, command: ChangePhone) -> None:
+    """Take another number, with the code that was sent to it and the password. The old number is told."""
+    await _prove(ctx, command.password.get_secret_value())
+    code, about = command.code.get_secret_value(), str(ctx.caller.person_id)
+    if not await ctx.transact(redeem, command.phone, "change_phone", code, about):
+        raise Forbidden(WRONG_CODE)
+    await ctx.transact(_move, command.phone)
+
+
+async def _move(ctx: Context, phone: str) -> None:
+    person_id = ctx.caller.person_id
+    person = await people.lock_person(ctx.tx, person_id)
+    if person is None:
+        raise Unauthenticated
+    try:
+        await people.set_phone(ctx.tx, person_id, phone)
+    except UniqueViolation as error:
+        raise Conflict("somebody has this number") from error
+    ctx.audit(object=person_id)
+    await end_all(ctx, person_id, "credentials")
+    old = person["phone"]
+    if old is not None:
+        said = {"phone": masked_phone(phone) or ""}
+        ctx.after_commit(lambda: parts(ctx).sms.post(old, "phone_changed", said))
+
+
+async def _replace(ctx: Context, person_id: int, phone: str | None, hashed: str) -> None:
+    await people.set_password(ctx.tx, person_id, hashed)
+    ctx.audit(object=person_id, person_id=person_id)
+    await end_all(ctx, person_id, "credentials")
+    if phone is not None:
+        ctx.after_commit(lambda: parts(ctx).sms.post(phone, "password_changed", {}))
+
+
+async def _prove(ctx: Context, password: str) -> Record:
+    """The caller, who knows the password. Failures delay further ones, as at login. Raises `Forbidden`."""
+    person = await ctx.transact(_look)
+    key = attempts.attempt_key(parts(ctx).attempt_secret, "password of", str(ctx.caller.person_id))
+    await ctx.transact(_count, key)
+    if not await parts(ctx).passwords.verify(person["password_hash"], password):
+        raise Forbidden("the password is not right")
+    await ctx.transact(_forgive, key)
+    return person
+
+
+async def _look(ctx: Context) -> Record:
+    person = await people.lock_person(ctx.tx, ctx.caller.person_id)
+    if person is None:
+        raise Unauthenticated
+    return person
+
+
+async def _count(ctx: Context, key: bytes) -> None:
+    """Count as failed until it succeeds. Raises `TooManyRequests` for who has to wait."""
+    so_far = await sessions.failures(ctx.tx, key, lock=True)
+    now_ms = ctx.clock.now_ms()
+    wait_ms = attempts.remaining_ms(so_far, now_ms)
+    if wait_ms:
+        raise TooManyRequests("too many wrong passwords", retry_ms=wait_ms)
+    counted = attempts.after_failure(so_far, parts(ctx).account_throttle, now_ms)
+    await sessions.put_failures(ctx.tx, key, counted, before=so_far)
+
+
+async def _forgive(ctx: Context, key: bytes) -> None:
+    await sessions.clear_failures(ctx.tx, key)
+
+
+def _check(password: str, *about: str) -> None:
+    refused = weak_password(password, about)
+    if refused is not None:
+        raise Invalid(f"choose another password: {refused}")
