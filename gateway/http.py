@@ -64,7 +64,7 @@ Handler = Callable[[BaseRequest, Trace], Awaitable[web.Response]]
 _EXPOSED: Final = "Trace-Id, Idempotent-Replayed, Retry-After, RateLimit, RateLimit-Policy"
 _PREFLIGHT: Final = {
     "Access-Control-Allow-Methods": "GET, POST",
-    "Access-Control-Allow-Headers": "authorization, content-type, deadline-ms, idempotency-key, traceparent",
+    "Access-Control-Allow-Headers": "authorization, content-type, deadline-ms, dpop, idempotency-key, traceparent",
     "Access-Control-Max-Age": "600",
 }
 
@@ -176,7 +176,7 @@ class Edge:
         if request.rel_url.raw_path in self._shared:
             return {
                 "Access-Control-Allow-Origin": "*",
-                "Access-Control-Expose-Headers": "Trace-Id, DPoP-Nonce",
+                "Access-Control-Expose-Headers": _EXPOSED,
             }
         if urlsplit(origin).netloc == request.headers.get("Host") and origin.startswith(
             ("https://", "http://")
@@ -192,7 +192,7 @@ class Edge:
         key = request.headers.get("Idempotency-Key")
         if key is not None and not _KEY.fullmatch(key):
             raise Invalid("an Idempotency-Key has 1 to 64 characters of 0-9 A-Z a-z _ -")
-        principal = self._principal(request, name)
+        principal = await self._principal(request, name)
         if principal is not None:
             quota = await self._limits.caller(principal)
         fields = await self._json(request)
@@ -211,7 +211,7 @@ class Edge:
             given[REPLAYED] = "true"
         return web.Response(body=orjson.dumps(answer.value, default=_plain), headers=given)
 
-    def _principal(self, request: BaseRequest, name: str) -> Principal | None:
+    async def _principal(self, request: BaseRequest, name: str) -> Principal | None:
         given = request.headers.getall("Authorization", [])
         if not given:
             return None
@@ -219,14 +219,12 @@ class Edge:
         if action is not None and action.needs is PUBLIC:
             return None  # an old token must not keep anybody from logging in
         scheme, _, token = given[0].partition(" ")
+        token = token.strip()
+        if len(given) == 1 and self._apps is not None and self._apps.is_ours(token):
+            proofs, path = request.headers.getall("DPoP", ()), request.rel_url.raw_path
+            return (await self._apps.admit(scheme, token, proofs, request.method, path)).principal
         if len(given) > 1 or scheme.lower() != "bearer":
             raise Unauthenticated("one bearer token, please")
-        token = token.strip()
-        if self._apps is not None and self._apps.is_ours(token):
-            read = self._apps.verify(token)
-            if read.jkt is not None:
-                raise Unauthenticated("this token is bound to a key (RFC 9449)")
-            return read.principal
         return self._tokens.verify(token)
 
     def _deadline_s(self, request: BaseRequest) -> float:

@@ -61,6 +61,7 @@ def document(issuer: str, scopes: Iterable[str]) -> dict[str, Any]:
         "revocation_endpoint_auth_signing_alg_values_supported": list(SIGNED_BY_CLIENTS),
         "introspection_endpoint_auth_methods_supported": confidential,
         "introspection_endpoint_auth_signing_alg_values_supported": list(SIGNED_BY_CLIENTS),
+        "dpop_signing_alg_values_supported": ["ES256"],
         "prompt_values_supported": list(PROMPTS),
         "acr_values_supported": ["1", "2"],
         "claims_supported": list(CLAIMS),

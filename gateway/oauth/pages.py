@@ -12,6 +12,7 @@ from hashlib import sha256
 from html import escape
 from pathlib import Path
 from typing import Final
+from urllib.parse import urlsplit
 
 from core.access import Permission
 from gateway.oauth.apps.rules import IDENTITY_SCOPES, UNTIL_RISK, origin_of
@@ -53,7 +54,7 @@ def render(shown: Shown, scopes: Mapping[str, Permission], notice: str = "") -> 
         '<meta name="viewport" content="width=device-width,initial-scale=1">'
         f'<meta name="robots" content="noindex"><title>{title} · 企业手机银行</title><style>{_STYLE}</style></head>'
         f'<body><main><p class="bank">企业手机银行 · 统一授权</p><section class="card">{inner}</section>'
-        "<footer>请确认地址栏为本行域名。银行不会以任何理由向你索要密码或验证码。</footer></main></body></html>"
+        "<footer>请确认地址栏为本行域名后再输入密码。银行工作人员不会向你索要密码或验证码。</footer></main></body></html>"
     )
 
 
@@ -102,11 +103,14 @@ def _select(shown: Shown) -> str:
 
 def _consent(shown: Shown, scopes: Mapping[str, Permission]) -> str:
     enterprise = "" if shown.enterprise is None else shown.enterprise.name
-    rows = "".join(_scope_row(name, scopes) for name in shown.scopes)
+    names = sorted(shown.scopes, key=lambda name: (name not in IDENTITY_SCOPES, name))
+    rows = "".join(_scope_row(name, scopes) for name in names)
+    target = escape(urlsplit(shown.redirect or "").netloc)
     return (
         f"<h1>“{escape(shown.app)}”申请使用你的信息</h1>"
         f'<p class="soft">{escape(shown.person)} · {escape(enterprise)}</p><ul>{rows}</ul>'
         '<p class="soft">应用不能转账、付款或替你审批。你可以随时在“我的 - 应用授权”中取消。</p>'
+        f'<p class="soft">同意后将返回 {target}</p>'
         + _form(
             shown,
             '<button class="main" name="step" value="allow">同意</button>'

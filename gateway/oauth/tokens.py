@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections import OrderedDict
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any, Final
@@ -16,6 +16,7 @@ from typing import Any, Final
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from core import dpop
 from core.access import Principal
 from core.codec import pack, unpack
 from core.errors import BankhubError, Unauthenticated
@@ -85,7 +86,7 @@ class AppTokens:
     def __init__(
         self, runtime: Runtime, keys: AccessTokens, secret: bytes, issuer: Callable[[], str]
     ) -> None:
-        self._clock, self._rng = runtime.clock, runtime.rng
+        self._clock, self._rng, self._limits = runtime.clock, runtime.rng, runtime.limits
         self._keys = keys
         self._cipher = AESGCM(secret)
         self._issuer = issuer
@@ -145,6 +146,41 @@ class AppTokens:
             raise Unauthenticated("the access token has expired")
         self._still(known.rests, known.principal)
         return known
+
+    async def admit(self, scheme: str, token: str, proofs: Sequence[str], method: str, path: str) -> AppToken:
+        """The token of this request, with the proof of its key where it is bound to one (RFC 9449).
+
+        Raises `Unauthenticated`. A bound token is worth nothing as a bearer token.
+        """
+        read = self.verify(token)
+        if scheme.lower() != ("bearer" if read.jkt is None else "dpop"):
+            raise Unauthenticated("this token is not of that scheme")
+        if read.jkt is not None:
+            await self.proved(proofs, method, path, token=token, jkt=read.jkt)
+        return read
+
+    async def proved(
+        self,
+        proofs: Sequence[str],
+        method: str,
+        path: str,
+        *,
+        token: str | None = None,
+        jkt: str | None = None,
+    ) -> str:
+        """The thumbprint of the key that these DPoP headers prove, once. Raises `BadProof`."""
+        if len(proofs) != 1:
+            raise dpop.BadProof("one proof, please")
+        proof = dpop.check(
+            proofs[0],
+            method=method,
+            url=self._issuer() + path,
+            now_s=self._clock.now_ms() / 1000,
+            token=token,
+            jkt=jkt,
+        )
+        await dpop.spend(self._limits, proof)
+        return proof.jkt
 
     def _read(self, token: str) -> AppToken:
         claims = self._claims(ACCESS, token, self.audience)

@@ -15,6 +15,7 @@ from pydantic import SecretStr
 
 from core.actions import Command
 from core.context import Source
+from core.dpop import BadProof
 from core.errors import BankhubError, Forbidden, TooManyRequests, Unauthenticated
 from core.telemetry import Trace
 from gateway.http import Handler, read_body
@@ -200,25 +201,29 @@ class Provider:
     # --- for clients ----------------------------------------------------------------------------------------------
 
     async def _par(self, request: BaseRequest, trace: Trace) -> web.Response:
-        return await self._client(request, trace, lambda proof, given: Push(proof=proof, parameters=given))
+        def command(proof: Proof, given: dict[str, str], jkt: str | None) -> Push:
+            return Push(proof=proof, parameters=given, jkt=jkt)
+
+        return await self._client(request, trace, command)
 
     async def _token(self, request: BaseRequest, trace: Trace) -> web.Response:
-        return await self._client(
-            request, trace, lambda proof, given: Exchange(proof=proof, parameters=given)
-        )
+        def command(proof: Proof, given: dict[str, str], jkt: str | None) -> Exchange:
+            return Exchange(proof=proof, parameters=given, jkt=jkt)
+
+        return await self._client(request, trace, command)
 
     async def _revoke(self, request: BaseRequest, trace: Trace) -> web.Response:
         return await self._client(
-            request, trace, lambda proof, given: Revoke(proof=proof, token=_secret(given, "token"))
+            request, trace, lambda proof, given, _: Revoke(proof=proof, token=_secret(given, "token"))
         )
 
     async def _introspect(self, request: BaseRequest, trace: Trace) -> web.Response:
         return await self._client(
-            request, trace, lambda proof, given: Introspect(proof=proof, token=_secret(given, "token"))
+            request, trace, lambda proof, given, _: Introspect(proof=proof, token=_secret(given, "token"))
         )
 
     async def _bridge(self, request: BaseRequest, trace: Trace) -> web.Response:
-        def command(proof: Proof, given: dict[str, str]) -> BeginBridge:
+        def command(proof: Proof, given: dict[str, str], jkt: str | None) -> BeginBridge:
             token = _secret(given, "access_token")
             return BeginBridge(proof=proof, token=token, parameters=given)
 
@@ -228,25 +233,39 @@ class Provider:
         self,
         request: BaseRequest,
         trace: Trace,
-        command: Callable[[Proof, dict[str, str]], Command[Reply]],
+        command: Callable[[Proof, dict[str, str], str | None], Command[Reply]],
     ) -> web.Response:
         try:
             given = await self._form(request)
-            asked = command(_proof(request, given), given)
+            asked = command(_proof(request, given), given, await self._key(request))
         except Refusal as refusal:
             reply = _refused(refusal)
         else:
             reply = await self._call(request, trace, asked)
         return _replied(reply, "Basic" if "Authorization" in request.headers else None)
 
+    async def _key(self, request: BaseRequest) -> str | None:
+        """The key that the client proves to have; None: it does not say so. Raises `Refusal`."""
+        proofs = request.headers.getall("DPoP", [])
+        if not proofs:
+            return None
+        try:
+            return await self._oauth.tokens.proved(proofs, request.method, request.rel_url.raw_path)
+        except BadProof as error:
+            raise Refusal("invalid_dpop_proof", error.message) from None
+
     async def _userinfo(self, request: BaseRequest, trace: Trace) -> web.Response:
         given = request.headers.getall("Authorization", [])
         scheme, _, token = given[0].partition(" ") if len(given) == 1 else ("", "", "")
-        if scheme.lower() != "bearer":
-            reply = _refused(Refusal("invalid_token", "one bearer token, please", 401))
+        token, proofs = token.strip(), request.headers.getall("DPoP", [])
+        try:
+            await self._oauth.tokens.admit(scheme, token, proofs, request.method, request.rel_url.raw_path)
+        except Unauthenticated as error:
+            kind = "invalid_dpop_proof" if isinstance(error, BadProof) else "invalid_token"
+            reply = _refused(Refusal(kind, error.message, 401))
         else:
-            reply = await self._call(request, trace, UserInfo(token=SecretStr(token.strip())))
-        return _replied(reply, "Bearer")
+            reply = await self._call(request, trace, UserInfo(token=SecretStr(token)))
+        return _replied(reply, "DPoP" if scheme.lower() == "dpop" else "Bearer")
 
     # --- inside ---------------------------------------------------------------------------------------------------
 

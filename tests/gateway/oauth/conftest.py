@@ -14,10 +14,11 @@ from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 import aiohttp
 import pytest
 from joserfc import jwt
-from joserfc.jwk import ECKey
+from joserfc.jwk import ECKey, KeySet
 
-from core.actions import Principal
-from gateway.api import InstallApp, RegisterOwnApp
+from core.actions import Command, Principal
+from gateway.api import InstallApp, RegisterApp, RegisterOwnApp
+from gateway.identity import store as people
 from tests.gateway.conftest import World
 
 CALLBACK = "https://app.example/cb"
@@ -223,18 +224,91 @@ class Kit:
         async with self.world.client.session.post(self.url + path, data=given, headers=headers) as got:
             return Answer(got.status, await got.text(), got.headers)
 
-    async def exchange(self, app: App, code: str, proof: Verifier, **more: str) -> Answer:
+    async def exchange(self, app: App, code: str, proof: Verifier, DPoP: str = "", **more: str) -> Answer:  # noqa: N803
         fields = {
             "grant_type": "authorization_code",
             "code": code,
             "redirect_uri": app.callback,
             "code_verifier": proof.verifier,
         }
-        return await self.post("/oauth/token", app, fields | more)
+        headers = {"DPoP": DPoP} if DPoP else {}
+        return await self.post("/oauth/token", app, fields | more, **headers)
 
-    async def refresh(self, app: App, token: str, **more: str) -> Answer:
+    async def refresh(self, app: App, token: str, DPoP: str = "", **more: str) -> Answer:  # noqa: N803
         fields = {"grant_type": "refresh_token", "refresh_token": token}
-        return await self.post("/oauth/token", app, fields | more)
+        headers = {"DPoP": DPoP} if DPoP else {}
+        return await self.post("/oauth/token", app, fields | more, **headers)
+
+    async def userinfo(self, token: str, dpop: str | None = None) -> Answer:
+        headers = {"Authorization": f"Bearer {token}"}
+        if dpop is not None:
+            headers = {"Authorization": f"DPoP {token}", "DPoP": dpop}
+        async with self.world.client.session.get(f"{self.url}/oauth/userinfo", headers=headers) as got:
+            return Answer(got.status, await got.text(), got.headers)
+
+    async def logout(self, query: dict[str, str]) -> Answer:
+        return await self.browser.get(f"/oauth/logout?{urlencode(query)}")
+
+    async def pushed_code(self, app: App, request_uri: str, who: str = "chenjing") -> str:
+        query = urlencode({"client_id": app.client_id, "request_uri": request_uri})
+        answer = await self.browser.get(f"/oauth/authorize?{query}")
+        if 'name="password"' in answer.text:
+            answer = await self.log_in(who)
+        if 'value="allow"' in answer.text:
+            answer = await self.browser.answer("allow")
+        return answer.query["code"]
+
+    def claims(self, token: str) -> dict[str, Any]:
+        keys = KeySet.import_key_set(self.world.tokens.jwks())  # type: ignore[arg-type]
+        return dict(jwt.decode(token, keys, algorithms=["ES256"]).claims)
+
+    async def publish(self, auth_method: str = "none", **more: Any) -> App:
+        """An app that the bank registers for everybody."""
+        command = RegisterApp.model_validate(
+            {
+                "title": "差旅助手",
+                "auth_method": auth_method,
+                "redirect_uris": [CALLBACK],
+                "scopes": SCOPES,
+            }
+            | more
+        )
+        made = await self.as_bank(command)
+        return App(made.app.client_id, auth_method, made.client_secret)
+
+    async def as_bank(self, command: Command[Any]) -> Any:
+        """Call as a bank operator."""
+        who = await self.operator()
+        return await self.world.runtime.calls.call(command, principal=who)
+
+    async def operator(self) -> Principal:
+        """Somebody of the bank's operations staff."""
+        db, clock = self.world.runtime.db, self.world.runtime.clock
+        person_id = await people.person_by_phone(db, "13800009999")
+        if person_id is not None:
+            ((enterprise_id, _, _),) = await people.enterprises_of(db, person_id)
+            return Principal(person_id, enterprise_id, frozenset(), 1, "test", 1 << 50, 2)
+        person_id, enterprise_id = self.world.runtime.ids.next(), self.world.runtime.ids.next()
+        await people.insert_enterprise(
+            db,
+            enterprise_id,
+            name="运营中心",
+            credit_code="91410105MA0BK00039",
+            now=clock.now(),
+            kind="bank",
+        )
+        await people.insert_person(
+            db,
+            person_id,
+            phone="13800009999",
+            login_name=None,
+            name="运营",
+            password_hash=None,
+            now=clock.now(),
+        )
+        roles = ["bank_operator"]
+        await people.join(db, enterprise_id, person_id, title=None, roles=roles, now=clock.now())
+        return Principal(person_id, enterprise_id, frozenset(), 1, "test", 1 << 50, 2)
 
     async def tokens(self, app: App, who: str = "chenjing", **more: str | None) -> dict[str, Any]:
         """The whole flow."""
@@ -254,3 +328,22 @@ class Kit:
 @pytest.fixture
 def kit(world: World) -> Kit:
     return Kit(world, Browser(world.client.session, world.client.url))
+
+
+def new_key() -> ECKey:
+    """A client's key for DPoP."""
+    return ECKey.generate_key("P-256")
+
+
+def dpop_proof(kit: Kit, key: ECKey, method: str, path: str, token: str | None = None) -> str:
+    """A DPoP proof (RFC 9449) as a client makes it."""
+    claims: dict[str, Any] = {
+        "jti": secrets.token_hex(8),
+        "htm": method,
+        "htu": kit.url + path,
+        "iat": kit.world.clock.now_ms() // 1000,
+    }
+    if token is not None:
+        claims["ath"] = urlsafe_b64encode(sha256(token.encode()).digest()).rstrip(b"=").decode()
+    header = {"typ": "dpop+jwt", "alg": "ES256", "jwk": key.as_dict(private=False)}
+    return jwt.encode(header, claims, key)
