@@ -78,14 +78,19 @@ def checked_uri(uri: str) -> str:
     web = _WEB.fullmatch(uri)
     if not web and not _LOOPBACK.fullmatch(uri):
         raise Invalid("an address is https://host/path in plain characters, without user and fragment")
-    parts = urlsplit(uri)
+    parts, port = urlsplit(uri), _port(uri)
     if web and not _HOST.fullmatch(web[1]):
         raise Invalid("this is no host name")
-    if parts.port is not None and not 0 < parts.port < 65536:
+    if not 0 < port < 65536:
         raise Invalid("this is no port")
     if any(step in (".", "..") for step in _dotted(parts.path).split("/")):
         raise Invalid("an address has no steps upwards")
     return uri
+
+
+def _port(uri: str) -> int:
+    name, _, port = urlsplit(uri).netloc.rpartition(":")
+    return int(port) if name and port.isdigit() else 443
 
 
 def _dotted(path: str) -> str:
