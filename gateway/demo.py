@@ -76,7 +76,7 @@ async def seed(runtime: Runtime, passwords: Passwords | None = None) -> list[Dem
     try:
         hashes = {}
         for login, *_ in PEOPLE:
-            person = await store.person_by_login(runtime.db, login)
+            person = await store.person_by_login(runtime.db, runtime.columns, login)
             stored = None if person is None else person["password_hash"]
             if stored is None or not await hasher.verify(stored, words[login]):
                 hashes[login] = await hasher.hash(words[login])
@@ -102,11 +102,12 @@ async def _seed(
         enterprise_ids.append(enterprise_id)
     everybody = []
     for login, name, phone, places in PEOPLE:
-        person = await store.person_by_login(tx, login)
+        person = await store.person_by_login(tx, runtime.columns, login)
         person_id = ids.next() if person is None else person["person_id"]
         if person is None:
             await store.insert_person(
                 tx,
+                runtime.columns,
                 person_id,
                 phone=phone,
                 login_name=login,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import structlog
@@ -30,6 +30,7 @@ from gateway.oauth.parts import ENDED as APPS_ENDED
 from gateway.oauth.parts import OAuth
 from gateway.oauth.web import SHARED, Provider
 from gateway.parts import ENDED, Parts
+from gateway.people.reseal import resealing
 from gateway.registration import actions as registration
 from gateway.registration import credentials
 from gateway.sessions import actions as sessions
@@ -62,7 +63,7 @@ class GatewayService(Service):
         *actions_in(apps, authorize, exchange, inquiries, leaving),
     )
     handlers = handlers_in(events)
-    jobs = (Job("gateway.sessions.purge", purge, schedule=Every(3600)),)
+    jobs: Sequence[Job] = (Job("gateway.sessions.purge", purge, schedule=Every(3600)),)
 
     def __init__(
         self,
@@ -99,6 +100,7 @@ class GatewayService(Service):
 
     async def start(self, runtime: Runtime) -> None:
         """Hear of ended sessions, then open the door. Raises `OSError` where the port is taken."""
+        self.jobs = (*type(self).jobs, resealing(runtime.columns))
         parts = self._parts = Parts(runtime, self._tokens, self._permissions)
         oauth = self._oauth = OAuth(runtime, self._tokens, parts.permissions)
         parts.learn(oauth.catch_up)

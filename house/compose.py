@@ -15,6 +15,8 @@ import structlog
 from core.access import permissions_of
 from core.actions import Action
 from core.clock import Clock, SystemClock
+from core.crypto.columns import Columns
+from core.crypto.keyring import Keyring, open_keyring
 from core.errors import Invalid
 from core.logs import configure_logs
 from core.rng import SystemRng
@@ -27,7 +29,6 @@ from house.demo import write_demo
 from house.workers import announce_ready
 
 if TYPE_CHECKING:
-    from core.crypto.keyring import Keyring
     from core.db import Database
 
 log = structlog.get_logger(__name__)
@@ -183,7 +184,12 @@ async def migrate(settings: Settings) -> list[str]:
     from core.db import migrate as run_migrations
 
     assert settings.database_url is not None
-    return await run_migrations(settings.database_url.get_secret_value())
+    return await run_migrations(settings.database_url.get_secret_value(), columns_of(settings))
+
+
+def columns_of(settings: Settings) -> Columns:
+    """What opens encrypted columns, for verbs without a whole process."""
+    return Columns(open_keyring(settings, SystemClock()), SystemRng())
 
 
 async def seed(settings: Settings) -> None:

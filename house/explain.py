@@ -13,7 +13,8 @@ from core.errors import Invalid, NotFound
 from core.settings import Settings
 from gateway.access.grantor import MemberGrants
 from gateway.identity import store
-from gateway.identity.rules import masked_phone, normal_login
+from gateway.identity.rules import normal_login
+from gateway.people.phones import shown_phone
 from house import compose
 
 _ACR = 2  # a session as good as it gets: what a second factor would allow is worth knowing
@@ -25,9 +26,10 @@ async def explain(settings: Settings, person: str, action: str, enterprise_id: i
     if action not in known:
         near = [name for name in known if action in name]
         raise Invalid(f"there is no action {action}" + (f"; {', '.join(near)}?" if near else ""))
+    columns = compose.columns_of(settings)
     db = await compose.open_database(settings)
     try:
-        found = await store.person_by_login(db, normal_login(person))
+        found = await store.person_by_login(db, columns, normal_login(person))
         person_id = found["person_id"] if found else int(person) if person.isdecimal() else 0
         about = await store.person(db, person_id)
         if about is None:
@@ -39,7 +41,7 @@ async def explain(settings: Settings, person: str, action: str, enterprise_id: i
             ]
         out = Console(highlight=False)
         out.print(
-            f"{about['full_name']} ({masked_phone(about['phone'])}), id {person_id}, account {about['state']}"
+            f"{about['full_name']} ({shown_phone(columns, about)}), id {person_id}, account {about['state']}"
         )
         grants, may = MemberGrants(db, SystemClock()), False
         for place_id, name in places or [(0, "in no enterprise")]:

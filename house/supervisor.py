@@ -25,6 +25,7 @@ from core.engines.state import State, write_private
 from core.errors import Unavailable
 from core.settings import Settings
 from house.banner import banner
+from house.compose import columns_of
 from house.demo import read_demo
 from house.texts import FILE, follow
 from house.workers import Worker, announce_ready
@@ -158,7 +159,7 @@ class Supervisor:
             await engines.ready(name)
         environ = self._environ()
         database = environ.get(_DATABASE) or self._external_database()
-        await migrate(database)
+        await migrate(database, columns_of(settings))
         log_file = self.var / "log" / "bankhub.log"
         count = settings.workers or max(1, (os.cpu_count() or 1) - 1)
         self._workers = [Worker(f"worker {n + 1}", ["serve"], environ, log_file) for n in range(count)]

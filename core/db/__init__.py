@@ -10,7 +10,7 @@ Times are bound as aware datetimes, ids are BIGINT, flags SMALLINT 0/1, JSON is 
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from core.db.errors import (
     CommitUnknown,
@@ -27,6 +27,9 @@ from core.db.interface import Database, Queries, Record, Transaction
 from core.db.registry import IN_MAX, STATEMENTS, Sql, sql
 from core.errors import Invalid
 from core.rng import Rng
+
+if TYPE_CHECKING:
+    from core.crypto.columns import Columns
 
 __all__ = [
     "IN_MAX",
@@ -94,12 +97,15 @@ async def connect(
     raise Invalid("the database URL begins with postgresql:// or dm://")
 
 
-async def migrate(url: str) -> list[str]:
-    """Bring the database of `url` up to date; several processes may do so at once. Gives the revisions it ran."""
+async def migrate(url: str, columns: Columns | None = None) -> list[str]:
+    """Bring the database of `url` up to date; several processes may do so at once. Gives the revisions it ran.
+
+    `columns` seals what a revision begins to encrypt; without it such rows make the migration fail.
+    """
     if url.startswith(_POSTGRES):
         from core.db import upgrade
 
-        return await upgrade.migrate(url)
+        return await upgrade.migrate(url, columns)
     raise Invalid(
         "only PostgreSQL is migrated by the program; for DM8 run the script that core.db.upgrade renders"
     )

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import io
 import re
+import runpy
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import asyncpg
 import structlog
 
 from core.db.errors import DatabaseError
 from core.db.postgres import translate
+
+if TYPE_CHECKING:
+    from core.crypto.columns import Columns
 
 log = structlog.get_logger(__name__)
 
@@ -21,21 +26,23 @@ LOCK_TABLE: Final = "core_migration_lock"
 WAIT_S: Final = 300.0  # for another process that is migrating
 
 _REVISION: Final = re.compile(r"^revision = [\"'](\w+)[\"']", re.MULTILINE)
+_DATA: Final = re.compile(r"^async def data\(", re.MULTILINE)
 _DOWN: Final = re.compile(r"^down_revision = [\"'](\w+)[\"']", re.MULTILINE)
 
 
-async def migrate(url: str) -> list[str]:
+async def migrate(url: str, columns: Columns | None = None) -> list[str]:
     """Run the revisions that the database of `url` has not yet, all of them or none; gives their names.
 
-    Processes that call this at once wait for each other on a row; the first does the work. Raises errors of
-    `core.db.errors`, and `DatabaseError` for a database that a newer version of this program has migrated.
+    A revision that has a coroutine `data(connection, columns)` gets it run after its script, in the same transaction:
+    what SQL alone cannot do. Processes that call this at once wait for each other on a row; the first does the work.
+    Raises errors of `core.db.errors`, and `DatabaseError` for a database that a newer version of this program migrated.
     """
     try:
         connection = await asyncpg.connect(url, timeout=10.0, command_timeout=WAIT_S)
     except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
         raise translate(error) from error
     try:
-        chain = revisions()
+        chain, steps = revisions(), _steps()
         if await _current(connection) == chain[-1]:
             return []
         await _make_lock(connection)
@@ -44,8 +51,11 @@ async def migrate(url: str) -> list[str]:
             assert locked is not None, "the row was made with its table"
             current = await _current(connection)
             missing = after(chain, current)
-            if missing:
-                await connection.execute(script("postgresql", current, chain[-1]))
+            for stop in [r for r in missing if r in steps or r == chain[-1]]:
+                await connection.execute(script("postgresql", current, stop))
+                if stop in steps:
+                    await _data(steps[stop])(connection, columns)
+                current = stop
         for revision in missing:
             log.info("db.migrated", revision=revision)
         return missing
@@ -73,6 +83,21 @@ def revisions() -> list[str]:
     if len(chain) != len(follows):
         raise ValueError("revisions that follow nothing in the chain")
     return chain
+
+
+def _steps() -> dict[str, Path]:
+    """The files of revisions that have a `data` of their own, by revision."""
+    texts = {file: file.read_text(encoding="utf-8") for file in (DIRECTORY / "versions").glob("*.py")}
+    return {
+        found[1]: file
+        for file, text in texts.items()
+        if _DATA.search(text) and (found := _REVISION.search(text))
+    }
+
+
+def _data(file: Path) -> Callable[[Any, Columns | None], Awaitable[None]]:
+    step: Callable[[Any, Columns | None], Awaitable[None]] = runpy.run_path(str(file))["data"]
+    return step
 
 
 def after(chain: list[str], current: str | None) -> list[str]:

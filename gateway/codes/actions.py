@@ -15,7 +15,7 @@ async def send(ctx: Context, command: SendCode) -> CodeSent:
     At most one a minute to a phone, and so many a day to a phone and from a source. The answer is the same for known
     and unknown numbers.
     """
-    person = await people.person_by_login(ctx.tx, command.phone)
+    person = await people.person_by_login(ctx.tx, ctx.columns, command.phone)
     known = person is not None and person["state"] == people.ACTIVE
     if command.purpose == "login":
         really = known or person is None

@@ -21,7 +21,7 @@ from gateway.api import (
 )
 from gateway.departments import store as departments
 from gateway.identity import store
-from gateway.identity.rules import masked_phone
+from gateway.people.phones import shown_phone
 from gateway.sessions.actions import own_person, shown
 
 
@@ -80,7 +80,7 @@ async def members_of(ctx: Context, rows: Sequence[Record]) -> list[Member]:
                 "person_id": row["person_id"],
                 "name": row["full_name"],
                 "title": row["title"],
-                "phone": masked_phone(row["phone"]),
+                "phone": shown_phone(ctx.columns, row),
                 "roles": roles.get(row["person_id"], []),
                 "departments": placed.get(row["person_id"], []),
             }

@@ -6,7 +6,9 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Final
 
+from core.crypto.columns import Columns
 from core.db import IN_MAX, Queries, Record, sql
+from gateway.people.phones import PHONE
 
 ACTIVE: Final = "active"
 LEFT: Final = "left"
@@ -14,54 +16,62 @@ LEFT: Final = "left"
 # --- people -----------------------------------------------------------------------------------------------------------
 
 _PERSON = sql(
-    "SELECT person_id, phone, login_name, full_name, state, registered_at FROM gateway_people WHERE person_id = $1"
+    "SELECT person_id, phone_sealed, login_name, full_name, state, registered_at FROM gateway_people "
+    "WHERE person_id = $1"
 )
 _BY_LOGIN = sql(
     """
     SELECT person_id, password_hash, state FROM gateway_people
-    WHERE phone = CAST($1 AS VARCHAR(64)) OR login_name = CAST($1 AS VARCHAR(64))
+    WHERE login_name = $1 OR phone_index IN ($*)
     ORDER BY person_id LIMIT 1
     """
 )
-_BY_PHONE = sql("SELECT person_id FROM gateway_people WHERE phone = $1")
+_BY_PHONE = sql("SELECT person_id FROM gateway_people WHERE phone_index IN ($*)")
 _INSERT_PERSON = sql(
     """
-    INSERT INTO gateway_people (person_id, phone, login_name, full_name, password_hash, state, created_at,
-                                registered_at)
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+    INSERT INTO gateway_people (person_id, login_name, full_name, password_hash, state, created_at, registered_at,
+                                phone_sealed, phone_index, phone_key, phone_index_key)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
     """
 )
 _REGISTER = sql(
     "UPDATE gateway_people SET full_name = $2, login_name = $3, password_hash = $4, registered_at = $5 "
     "WHERE person_id = $1 AND registered_at IS NULL AND state = $6"
 )
-_SET_PHONE = sql("UPDATE gateway_people SET phone = $2 WHERE person_id = $1")
+_SET_PHONE = sql(
+    """
+    UPDATE gateway_people SET phone_sealed = $2, phone_index = $3, phone_key = $4, phone_index_key = $5
+    WHERE person_id = $1
+    """
+)
 _SET_STATE = sql("UPDATE gateway_people SET state = $2 WHERE person_id = $1 AND state <> $2")
 _LOCK_PERSON = sql(
-    "SELECT person_id, phone, full_name, password_hash, state, registered_at FROM gateway_people "
+    "SELECT person_id, phone_sealed, full_name, password_hash, state, registered_at FROM gateway_people "
     "WHERE person_id = $1 FOR UPDATE"
 )
 _SET_PASSWORD = sql("UPDATE gateway_people SET password_hash = $2 WHERE person_id = $1")
 
 
 async def person(db: Queries, person_id: int) -> Record | None:
-    """person_id, phone, login_name, full_name, state, registered_at."""
+    """person_id, phone_sealed, login_name, full_name, state, registered_at."""
     return await db.fetchrow(_PERSON, person_id)
 
 
-async def person_by_login(db: Queries, login: str) -> Record | None:
+async def person_by_login(db: Queries, columns: Columns, login: str) -> Record | None:
     """person_id, password_hash, state of whoever has this phone or login name. A login name is never a number."""
-    return await db.fetchrow(_BY_LOGIN, login)
+    rows = await db.fetch_in(_BY_LOGIN, columns.indexes(PHONE, login), login)
+    return rows[0] if rows else None
 
 
-async def person_by_phone(db: Queries, phone: str) -> int | None:
+async def person_by_phone(db: Queries, columns: Columns, phone: str) -> int | None:
     """The id of whoever has this phone."""
-    found: int | None = await db.fetchval(_BY_PHONE, phone)
-    return found
+    rows = await db.fetch_in(_BY_PHONE, columns.indexes(PHONE, phone))
+    return rows[0][0] if rows else None
 
 
 async def insert_person(
     db: Queries,
+    columns: Columns,
     person_id: int,
     *,
     phone: str | None,
@@ -72,8 +82,9 @@ async def insert_person(
 ) -> None:
     """Raises `UniqueViolation` where the phone or the login name is taken."""
     registered_at = None if password_hash is None else now
+    sealed = (None,) * 4 if phone is None else columns.seal(PHONE, person_id, phone)
     await db.execute(
-        _INSERT_PERSON, person_id, phone, login_name, name, password_hash, ACTIVE, now, registered_at
+        _INSERT_PERSON, person_id, login_name, name, password_hash, ACTIVE, now, registered_at, *sealed
     )
 
 
@@ -83,7 +94,7 @@ async def set_password(db: Queries, person_id: int, password_hash: str) -> None:
 
 
 async def lock_person(db: Queries, person_id: int) -> Record | None:
-    """person_id, phone, full_name, password_hash, state, registered_at; nobody else changes them meanwhile."""
+    """person_id, phone_sealed, full_name, password_hash, state, registered_at; nobody else changes them meanwhile."""
     return await db.fetchrow(_LOCK_PERSON, person_id)
 
 
@@ -94,9 +105,10 @@ async def register(
     return await db.execute(_REGISTER, person_id, name, login_name, password_hash, now, ACTIVE) == 1
 
 
-async def set_phone(db: Queries, person_id: int, phone: str | None) -> None:
+async def set_phone(db: Queries, columns: Columns, person_id: int, phone: str | None) -> None:
     """Another phone. Raises `UniqueViolation` where somebody has it."""
-    await db.execute(_SET_PHONE, person_id, phone)
+    sealed = (None,) * 4 if phone is None else columns.seal(PHONE, person_id, phone)
+    await db.execute(_SET_PHONE, person_id, *sealed)
 
 
 async def set_person_state(db: Queries, person_id: int, state: str) -> bool:
@@ -203,7 +215,7 @@ _HOLDERS = sql(
 )
 _PAGE = sql(
     """
-    SELECT p.person_id, p.full_name, p.phone, m.title FROM gateway_memberships m
+    SELECT p.person_id, p.full_name, p.phone_sealed, m.title FROM gateway_memberships m
     JOIN gateway_people p ON p.person_id = m.person_id
     WHERE m.enterprise_id = $1 AND m.person_id > $2 AND m.state = $3 AND p.full_name LIKE $5 ESCAPE '!'
     ORDER BY m.person_id LIMIT $4
@@ -211,7 +223,7 @@ _PAGE = sql(
 )
 _PAGE_WITHIN = sql(
     """
-    SELECT p.person_id, p.full_name, p.phone, m.title FROM gateway_memberships m
+    SELECT p.person_id, p.full_name, p.phone_sealed, m.title FROM gateway_memberships m
     JOIN gateway_people p ON p.person_id = m.person_id
     WHERE m.enterprise_id = $1 AND m.person_id > $2 AND m.state = $3 AND p.full_name LIKE $5 ESCAPE '!'
       AND (m.person_id = $6 OR m.person_id IN (
@@ -223,7 +235,7 @@ _PAGE_WITHIN = sql(
 )
 _SOME = sql(
     """
-    SELECT p.person_id, p.full_name, p.phone, m.title FROM gateway_memberships m
+    SELECT p.person_id, p.full_name, p.phone_sealed, m.title FROM gateway_memberships m
     JOIN gateway_people p ON p.person_id = m.person_id
     WHERE m.enterprise_id = $1 AND m.state = $2 AND m.person_id IN ($*)
     ORDER BY m.person_id
@@ -306,7 +318,7 @@ async def members_page(
     departments: Iterable[int] | None = None,
     owner_id: int | None = None,
 ) -> list[Record]:
-    """person_id, full_name, phone, title of the active members after `after`, by id.
+    """person_id, full_name, phone_sealed, title of the active members after `after`, by id.
 
     With `departments`, those in one of them (at most 512) and `owner_id`; with `name`, those whose name contains it.
     """

@@ -31,7 +31,7 @@ async def add_member(ctx: Context, command: AddMember) -> Member:
     _may_give(ctx, command.roles)
     ctx.allow(Resource(department_ids=frozenset(one.department_id for one in command.departments)))
     await store.lock_enterprise(tx, ctx.enterprise_id)
-    person_id = await store.person_by_phone(tx, command.phone)
+    person_id = await store.person_by_phone(tx, ctx.columns, command.phone)
     if person_id is None:
         if command.password is None:
             raise Invalid("a person who is not known yet needs a first password")
@@ -39,6 +39,7 @@ async def add_member(ctx: Context, command: AddMember) -> Member:
         try:
             await store.insert_person(
                 tx,
+                ctx.columns,
                 person_id,
                 phone=command.phone,
                 login_name=command.login_name,

@@ -12,6 +12,7 @@ from gateway.codes.issue import redeem
 from gateway.identity import store as people
 from gateway.identity.rules import weak_password
 from gateway.parts import parts
+from gateway.people.phones import phone_of
 from gateway.registration import store
 from gateway.sessions.actions import begin, own_person
 
@@ -44,10 +45,11 @@ async def login_by_code(ctx: Context, command: LoginByCode) -> LoggedIn:
 
 
 async def _person(ctx: Context, phone: str) -> Record:
-    person = await people.person_by_login(ctx.tx, phone)
+    person = await people.person_by_login(ctx.tx, ctx.columns, phone)
     if person is None:
         await people.insert_person(
             ctx.tx,
+            ctx.columns,
             ctx.ids.next(),
             phone=phone,
             login_name=None,
@@ -55,7 +57,7 @@ async def _person(ctx: Context, phone: str) -> Record:
             password_hash=None,
             now=ctx.clock.now(),
         )
-        person = await people.person_by_login(ctx.tx, phone)
+        person = await people.person_by_login(ctx.tx, ctx.columns, phone)
     assert person is not None
     return person
 
@@ -75,7 +77,9 @@ async def complete(ctx: Context, command: CompleteRegistration) -> Person:
     """A guest becomes a registered person: a name, a password, the agreement of today. The id stays."""
     person = await ctx.transact(_guest, command)
     word = command.password.get_secret_value()
-    refused = weak_password(word, (person["phone"] or "", command.name, command.login_name or ""))
+    refused = weak_password(
+        word, (phone_of(ctx.columns, person) or "", command.name, command.login_name or "")
+    )
     if refused is not None:
         raise Invalid(f"choose another password: {refused}")
     return await ctx.transact(_register, command, await parts(ctx).passwords.hash(word))

@@ -10,6 +10,7 @@ from gateway.codes.issue import issue, redeem
 from gateway.identity import store as people
 from gateway.identity.rules import masked_phone, weak_password
 from gateway.parts import parts
+from gateway.people.phones import phone_of
 from gateway.registration.actions import WRONG_CODE
 from gateway.sessions import rules as attempts
 from gateway.sessions import store as sessions
@@ -32,7 +33,7 @@ async def reset_password(ctx: Context, command: ResetPassword) -> None:
 
 
 async def _reset(ctx: Context, phone: str, hashed: str) -> None:
-    person = await people.person_by_login(ctx.tx, phone)
+    person = await people.person_by_login(ctx.tx, ctx.columns, phone)
     if person is None or person["password_hash"] is None or person["state"] != people.ACTIVE:
         raise Unauthenticated(WRONG_CODE)
     await _replace(ctx, person["person_id"], phone, hashed)
@@ -43,9 +44,9 @@ async def change_password(ctx: Context, command: ChangePassword) -> None:
     """Set a new password with the old one. Every session ends; log in anew."""
     word = command.password.get_secret_value()
     person = await _prove(ctx, command.old_password.get_secret_value())
-    _check(word, person["phone"] or "", person["full_name"])
+    _check(word, phone_of(ctx.columns, person) or "", person["full_name"])
     hashed = await parts(ctx).passwords.hash(word)
-    await ctx.transact(_replace, ctx.caller.person_id, person["phone"], hashed)
+    await ctx.transact(_replace, ctx.caller.person_id, phone_of(ctx.columns, person), hashed)
 
 
 @action(SendPhoneCode, needs=REGISTERED, limit=_SLOW)
@@ -70,12 +71,12 @@ async def _move(ctx: Context, phone: str) -> None:
     if person is None:
         raise Unauthenticated
     try:
-        await people.set_phone(ctx.tx, person_id, phone)
+        await people.set_phone(ctx.tx, ctx.columns, person_id, phone)
     except UniqueViolation as error:
         raise Conflict("somebody has this number") from error
     ctx.audit(object=person_id)
     await end_all(ctx, person_id, "credentials")
-    old = person["phone"]
+    old = phone_of(ctx.columns, person)
     if old is not None:
         said = {"phone": masked_phone(phone) or ""}
         ctx.after_commit(lambda: parts(ctx).sms.post(old, "phone_changed", said))

@@ -7,6 +7,8 @@ from sqlalchemy import (
     Column,
     DateTime,
     Index,
+    Integer,
+    LargeBinary,
     PrimaryKeyConstraint,
     String,
     Table,
@@ -19,7 +21,12 @@ people = Table(
     "gateway_people",
     metadata,
     Column("person_id", BigInteger, primary_key=True, autoincrement=False),
-    Column("phone", String(20), nullable=True),
+    Column(
+        "phone_sealed", LargeBinary(96), nullable=True
+    ),  # SM4-GCM, for this row alone (core.crypto.columns)
+    Column("phone_index", LargeBinary(32), nullable=True),  # HMAC-SM3 of the number
+    Column("phone_key", Integer, nullable=True),  # version of the key it was sealed with
+    Column("phone_index_key", Integer, nullable=True),
     Column("login_name", String(64), nullable=True),  # lower case
     Column("full_name", String(64), nullable=False),
     Column(
@@ -28,7 +35,7 @@ people = Table(
     Column("state", String(16), nullable=False),  # active | disabled
     Column("created_at", DateTime(timezone=True), nullable=False),
     Column("registered_at", DateTime(timezone=True), nullable=True),  # NULL: a guest, nothing but a phone
-    UniqueConstraint("phone", name="uq_gateway_people_phone"),
+    UniqueConstraint("phone_index", name="uq_gateway_people_phone_index"),
     UniqueConstraint("login_name", name="uq_gateway_people_login_name"),
 )
 

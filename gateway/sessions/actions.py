@@ -27,8 +27,9 @@ from gateway.api import (
     SwitchEnterprise,
 )
 from gateway.identity import store as people
-from gateway.identity.rules import choose_enterprise, masked_phone, normal_login
+from gateway.identity.rules import choose_enterprise, normal_login
 from gateway.parts import parts
+from gateway.people.phones import shown_phone
 from gateway.sessions import rules, store
 
 R = TypeVar("R")
@@ -73,7 +74,7 @@ async def _again(ctx: Context, step: Callable[..., Awaitable[R]], *args: Any) ->
 async def _attempt(ctx: Context, typed: str, device: str) -> tuple[Record | None, bytes, bytes]:
     """Refuse who has to wait; count this attempt as failed until it succeeds, so that parallel ones add up."""
     have, now_ms, source = parts(ctx), ctx.clock.now_ms(), source_of(ctx.source.address)
-    person = await people.person_by_login(ctx.tx, typed)
+    person = await people.person_by_login(ctx.tx, ctx.columns, typed)
     since = ctx.clock.now() - timedelta(days=_KNOWN_DEVICE_DAYS)
     known = await store.knows_device(ctx.tx, person["person_id"] if person else 0, device, since)
     account_key = rules.attempt_key(have.attempt_secret, typed, f"device {device}" if known else source)
@@ -180,7 +181,7 @@ async def own_person(ctx: Context, person_id: int) -> Person:
         person_id=person_id,
         name=row["full_name"],
         login_name=row["login_name"],
-        phone=masked_phone(row["phone"]),
+        phone=shown_phone(ctx.columns, row),
         registered=row["registered_at"] is not None,
     )
 

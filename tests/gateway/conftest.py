@@ -18,7 +18,7 @@ from gateway import demo
 from gateway.people import ActivePeople
 from gateway.service import GatewayService
 from im.service import ImService
-from tests.world import process, settings_for
+from tests.world import process, ring_file, settings_for
 
 _tests = count()  # each one ten days after the one before: they share a database, not their failures
 
@@ -80,13 +80,21 @@ def module_var(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("var")
 
 
+@pytest.fixture(scope="module")
+def keys_file() -> Path:
+    """The ring of keys, of all tests of this process."""
+    return ring_file()
+
+
 _seeded: dict[str, list[demo.DemoPerson]] = {}
 
 
 @pytest.fixture
-async def world(database: str, module_var: Path) -> AsyncIterator[World]:
+async def world(database: str, module_var: Path, keys_file: Path) -> AsyncIterator[World]:
     clock = ManualClock(1_800_000_000_000 + next(_tests) * 864_000_000)
-    settings = settings_for(database, module_var, gateway_header_timeout_s=0.6, gateway_body_timeout_s=0.6)
+    settings = settings_for(
+        database, module_var, gateway_header_timeout_s=0.6, gateway_body_timeout_s=0.6, keys_file=keys_file
+    )
     tokens = AccessTokens(settings, clock)
     gateway = GatewayService(tokens)
     chat = ImService(ActivePeople())  # joining and leaving reach into conversations

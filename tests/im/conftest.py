@@ -13,6 +13,7 @@ from websockets.typing import Subprotocol
 
 from core.actions import Command
 from core.clock import SystemClock
+from core.crypto.columns import Columns
 from core.db import Transaction
 from core.runtime import Runtime
 from gateway.identity import store as identity
@@ -94,7 +95,7 @@ class World:
             await client.close()
 
 
-async def _people(tx: Transaction, clock: Clock) -> None:
+async def _people(tx: Transaction, clock: Clock, columns: Columns) -> None:
     for enterprise, people in PEOPLE.items():
         if await identity.enterprise_by_code(tx, f"code-{enterprise}") is not None:
             return
@@ -103,8 +104,15 @@ async def _people(tx: Transaction, clock: Clock) -> None:
         )
         for person in people:
             await identity.insert_person(
-                tx, person, phone=None, login_name=f"person-{person}", name="某人", password_hash=None, now=clock.now()
-            )  # fmt: skip
+                tx,
+                columns,
+                person,
+                phone=None,
+                login_name=f"person-{person}",
+                name="某人",
+                password_hash=None,
+                now=clock.now(),
+            )
     for enterprise, people in PEOPLE.items():
         for person in {*people, 8}:
             await identity.join(tx, enterprise, person, title=None, roles=["employee"], now=clock.now())
@@ -118,7 +126,7 @@ async def world(database: str, tmp_path: Path) -> AsyncIterator[World]:
     hub = HubService(OpenGate(), policy)
     settings = settings_for(database, tmp_path, im_group_members_max=7)
     async with process(settings, [hub, ImService(people)], clock=clock) as runtime:
-        await runtime.db.run(_people, clock)
+        await runtime.db.run(_people, clock, runtime.columns)
         made = World(runtime, hub, clock)
         try:
             yield made

@@ -284,7 +284,8 @@ class Kit:
     async def operator(self) -> Principal:
         """Somebody of the bank's operations staff."""
         db, clock = self.world.runtime.db, self.world.runtime.clock
-        person_id = await people.person_by_phone(db, "13800009999")
+        columns = self.world.runtime.columns
+        person_id = await people.person_by_phone(db, columns, "13800009999")
         if person_id is not None:
             ((enterprise_id, _, _),) = await people.enterprises_of(db, person_id)
             return Principal(person_id, enterprise_id, frozenset(), 1, "test", 1 << 50, 2)
@@ -299,6 +300,7 @@ class Kit:
         )
         await people.insert_person(
             db,
+            columns,
             person_id,
             phone="13800009999",
             login_name=None,
