@@ -15,6 +15,7 @@ from functools import lru_cache
 from typing import Final
 
 _PAIR: Final = re.compile(r'([!#$%&\'*+.^_`|~0-9A-Za-z-]+)=("(?:[^"\\]|\\.)*"|[^",;\s]*)')
+_HOST: Final = re.compile(r"([a-z0-9](?:[a-z0-9.-]{0,251}[a-z0-9])?|\[[0-9a-f:.]{2,45}\])(?::([0-9]{1,5}))?")
 HOPS: Final = 16  # more proxies than anybody has; a longer list is not read
 
 
@@ -30,6 +31,41 @@ def source_of(address: str) -> str:
             return str(ip.ipv4_mapped)
         return str(ipaddress.ip_network((ip, 64), strict=False))
     return str(ip)
+
+
+FORWARDING: Final = frozenset(
+    {"forwarded", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-real-ip"}
+)
+"""Fields that only a proxy writes: who sends one did not come straight here."""
+
+
+class Hosts:
+    """The hosts that are served: `names` (with a port where that matters), or by default what needs no name.
+
+    Without names a request for an IP address or for localhost is served. That is safe from pages of other names that
+    point here (DNS rebinding), because a browser sends the page's name.
+    """
+
+    def __init__(self, names: Iterable[str]) -> None:
+        self._names = frozenset(name.lower() for name in names)
+        self._known: dict[str, bool] = {}
+
+    def serves(self, host: str) -> bool:
+        """Whether a request with this Host is for us."""
+        known = self._known.get(host)
+        if known is None:
+            known = self._decide(host.lower())
+            if len(self._known) < 1000:
+                self._known[host] = known
+        return known
+
+    def _decide(self, host: str) -> bool:
+        match = _HOST.fullmatch(host)
+        if match is None or int(match[2] or "80") > 65535:
+            return False
+        if self._names:
+            return host in self._names or match[1] in self._names
+        return match[1] == "localhost" or _address(match[1]) is not None
 
 
 @dataclass(frozen=True, slots=True)

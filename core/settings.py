@@ -101,10 +101,15 @@ class Settings(BaseSettings):
     gateway_header_bytes: int = Field(default=16 << 10, ge=1024)
     gateway_header_timeout_s: float = Field(default=8.0, gt=0)  # slow headers are cut before 10 s
     gateway_body_timeout_s: float = Field(default=9.0, gt=0)
+    gateway_read_timeout_s: float = Field(
+        default=6.0, gt=0
+    )  # how long a client may take its answer too slowly
+    gateway_read_bytes_per_s: int = Field(default=1024, ge=1)  # slower than any network people still use
     gateway_keepalive_s: float = Field(
         default=75.0, ge=0
     )  # above a proxy's usual 60 s, so the proxy closes first
     gateway_connections: int = Field(default=10_000, ge=1)  # open sockets of a worker
+    gateway_hosts: Words = ()  # names we are asked by; empty: IP addresses and localhost only (see core.addresses)
     gateway_origins: Words = ()  # other origins that may call from a browser; empty: only our own pages
     gateway_trusted_proxies: Words = ()  # CIDRs whose X-Forwarded-For is believed
     gateway_metrics_token: SecretStr | None = None  # None: /metrics answers loopback only
@@ -182,7 +187,7 @@ class Settings(BaseSettings):
             return value
         raise ValueError("https://host or https://host:port, nothing after it")
 
-    @field_validator("roles", "gateway_origins", "gateway_trusted_proxies", mode="before")
+    @field_validator("roles", "gateway_hosts", "gateway_origins", "gateway_trusted_proxies", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:
         return (

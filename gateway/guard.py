@@ -1,14 +1,18 @@
 """aiohttp's server with what it lacks against slow and greedy clients.
 
 By itself aiohttp waits for the rest of a request's head as long as it waits between requests, tells its version, and
-answers malformed requests in plain text. Here a head has a few seconds, sockets are counted, a client that does not
-read its answer is dropped by the kernel, and every answer is ours.
+answers malformed requests in plain text. Here a head has a few seconds, sockets are counted, every answer is ours, and
+who does not read it is dropped: by the kernel when nothing is taken at all, by `GuardedServer` when it is taken so
+slowly that it is meant to last.
 """
 
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import socket
+import struct
+import termios
 from typing import Any, Final
 
 from aiohttp import web
@@ -20,18 +24,20 @@ from core.telemetry import counter
 
 _DROPPED: Final = counter("bankhub_http_dropped_total", "Connections ended by the gateway", ("why",))
 _UNREAD_S: Final = 10  # how long the kernel keeps an answer that nobody takes
+_LOOK_S: Final = 2.0
 _LATE: Final = b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
 
 
 class GuardedHandler(RequestHandler):
     """One connection. The timer runs while bytes of a head may be missing, never while a request is worked on."""
 
-    __slots__ = ("_head", "_settings")
+    __slots__ = ("_head", "_settings", "_unread")
 
     def __init__(self, manager: web.Server, settings: Settings, **kwargs: Any) -> None:
         super().__init__(manager, **kwargs)
         self._settings = settings
         self._head: asyncio.TimerHandle | None = None
+        self._unread: tuple[float, int] | None = None  # since when how much of an answer waits for the client
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
@@ -69,6 +75,29 @@ class GuardedHandler(RequestHandler):
         answer.force_close()
         return answer
 
+    def look(self, now_s: float) -> None:
+        """Drop the client if it takes its answer more slowly than `gateway_read_bytes_per_s`."""
+        transport = self.transport
+        sock = None if transport is None else transport.get_extra_info("socket")
+        if transport is None or sock is None or sock.fileno() < 0:
+            return
+        try:
+            (unsent,) = struct.unpack("i", fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, b"\0\0\0\0"))
+        except OSError:
+            return
+        waiting = unsent + transport.get_write_buffer_size()
+        if not waiting:
+            self._unread = None
+        elif self._unread is None:
+            self._unread = now_s, waiting
+        elif now_s - self._unread[0] >= self._settings.gateway_read_timeout_s:
+            least = (now_s - self._unread[0]) * self._settings.gateway_read_bytes_per_s
+            if waiting > self._unread[1] - least:
+                # closed with a reset, or the kernel would go on offering what waits
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                self._drop("slow_reader", None)
+            self._unread = now_s, waiting
+
     def _arm(self) -> None:
         self._head = self._loop.call_later(
             self._settings.gateway_header_timeout_s, self._drop, "slow_head", _LATE
@@ -97,10 +126,20 @@ class GuardedServer(web.Server):
     def __init__(self, handler: Any, settings: Settings, malformed: Any) -> None:
         super().__init__(handler)
         self._settings = settings
+        self._looking: asyncio.TimerHandle | None = None
         self.malformed = malformed
+
+    def _look(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._looking = loop.call_later(_LOOK_S, self._look) if self.connections else None
+        for handler in self.connections:
+            if isinstance(handler, GuardedHandler):
+                handler.look(loop.time())
 
     def __call__(self) -> RequestHandler:
         settings = self._settings
+        if self._looking is None:
+            self._looking = asyncio.get_running_loop().call_later(_LOOK_S, self._look)
         return GuardedHandler(
             self,
             settings,

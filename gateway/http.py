@@ -1,15 +1,13 @@
-"""The HTTP edge: POST /v1/<action>, GET /openapi.json, /livez, /readyz, /metrics, and the routes of features.
+"""The HTTP edge: POST /v1/<action>, and the routes of features: (method, path) as they are, nothing is rewritten.
 
 Every answer carries a trace id and the security headers; every refusal is problem details (RFC 9457). Callers prove
-who they are by `Authorization: Bearer` only: without cookies there is no cross-site request forgery.
+who they are by `Authorization: Bearer` only: without cookies there is no cross-site request forgery. A request for
+a host that is not ours is not answered, so a page whose name was made to point here gets nothing.
 """
 
 from __future__ import annotations
 
 import asyncio
-import base64
-import hmac
-import ipaddress
 import re
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import TYPE_CHECKING, Any, Final
@@ -22,42 +20,27 @@ from aiohttp.web_request import BaseRequest
 from multidict import CIMultiDict
 
 from core.actions import PUBLIC, Principal
-from core.addresses import Proxies
-from core.calls import REPLAYED, read_up_to
+from core.addresses import Asked, Hosts, Proxies
+from core.calls import REPLAYED
 from core.context import Source
-from core.errors import BankhubError, Forbidden, Internal, Invalid, NotFound, Unauthenticated, problem
-from core.limits import CallerLimits, Exhausted, headers
-from core.telemetry import Trace, new_trace, parse_trace, render_metrics
-from gateway import openapi
+from core.errors import BankhubError, Forbidden, Internal, Invalid, NotFound, Unauthenticated
+from core.limits import CallerLimits, headers
+from core.telemetry import Trace, new_trace, parse_trace
+from gateway.answers import ACTION_HEADERS, JSON, Refusal, finished, plain, read_body, refused
+from gateway.probes import HOSTLESS, Probes
+from gateway.reference import Reference
 
 if TYPE_CHECKING:
     from core.runtime import Runtime
-    from core.settings import Settings
     from core.tokens import AccessTokens
     from gateway.oauth.tokens import AppTokens
 
 log = structlog.get_logger(__name__)
 
 ACTIONS: Final = "/v1/"
-_JSON: Final = "application/json"
-_PROBLEM: Final = "application/problem+json"
 _KEY: Final = re.compile(r"[0-9A-Za-z_-]{1,64}")
 _DEADLINE: Final = re.compile(r"[1-9][0-9]{0,6}")
-_READY_S: Final = 1.0  # a probe that takes longer counts as not ready; one answer serves a second
 
-_HEADERS: Final = {
-    "Server": "bankhub",
-    "Cache-Control": "no-store",
-    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'",
-    "Cross-Origin-Opener-Policy": "same-origin",
-    "Cross-Origin-Resource-Policy": "same-origin",
-    "Permissions-Policy": "geolocation=(), camera=(), microphone=()",
-    "Referrer-Policy": "no-referrer",
-    "Strict-Transport-Security": "max-age=31536000; includeSubDomains",
-    "X-Content-Type-Options": "nosniff",
-    "X-Frame-Options": "DENY",
-}
-_ACTION_HEADERS: Final = CIMultiDict({**_HEADERS, "Content-Type": _JSON})
 Handler = Callable[[BaseRequest, Trace], Awaitable[web.Response]]
 """Answers one (method, path); its own headers win over the edge's, its errors become problem details."""
 
@@ -67,16 +50,6 @@ _PREFLIGHT: Final = {
     "Access-Control-Allow-Headers": "authorization, content-type, deadline-ms, dpop, idempotency-key, traceparent",
     "Access-Control-Max-Age": "600",
 }
-
-
-class _Status(Exception):
-    """A refusal with a finer HTTP status than its code has."""
-
-    def __init__(self, status: int, error: BankhubError, headers: dict[str, str] | None = None) -> None:
-        self.status = status
-        self.error = error
-        self.headers = headers or {}
-        super().__init__(status)
 
 
 class Edge:
@@ -94,22 +67,17 @@ class Edge:
         """`routes`: what features serve, by method and path. Pages of any origin may call the `shared` paths, which
         must not look at cookies. `apps` knows the tokens of apps that are not ours, for actions only."""
         settings = runtime.settings
-        self._routes = dict(routes or {})
+        probes = Probes(runtime).routes
+        self._routes = {**probes, **Reference(runtime).routes, **(routes or {})}
+        self._unlimited = frozenset(path for _, path in probes)
         self._shared = frozenset(shared)
         self._apps = apps
         self._runtime = runtime
         self._tokens = tokens
         self._limits = CallerLimits(runtime.limits, settings)
         self._origins = frozenset(settings.gateway_origins)
+        self._hosts = Hosts(settings.gateway_hosts)
         self._proxies = Proxies(settings.gateway_trusted_proxies)
-        self._document: bytes | None = None
-        self._ready: tuple[float, str | None] = (-_READY_S, "starting")
-        self._gets: dict[str, Callable[[BaseRequest], Awaitable[web.Response]]] = {
-            "/openapi.json": self._openapi,
-            "/livez": self._livez,
-            "/readyz": self._readyz,
-            "/metrics": self._metrics,
-        }
 
     async def handle(self, request: BaseRequest) -> web.Response:
         """Answer one request, whatever happens."""
@@ -117,10 +85,11 @@ class Edge:
             return self.malformed(400)
         trace = parse_trace(request.headers.get("traceparent")) or new_trace(self._runtime.rng)
         try:
-            allowed = self._cors(request)
-            answer = await self._route(request, trace)
+            asked = self._asked(request)
+            allowed = self._cors(request, asked.host)
+            answer = await self._route(request, asked.address, trace)
             answer.headers.update(allowed)
-        except _Status as refusal:
+        except Refusal as refusal:
             answer = refused(refusal.error, trace, refusal.status)
             answer.headers.update(refusal.headers)
         except BankhubError as error:
@@ -140,29 +109,25 @@ class Edge:
 
     # --- routing ------------------------------------------------------------------------------------------------------
 
-    async def _route(self, request: BaseRequest, trace: Trace) -> web.Response:
+    async def _route(self, request: BaseRequest, address: str, trace: Trace) -> web.Response:
         path = request.rel_url.raw_path
         if path.startswith(ACTIONS):
             if request.method == "OPTIONS":
                 return web.Response(status=204, headers=_PREFLIGHT)
             if request.method != "POST":
-                raise _Status(405, Invalid("actions are called with POST"), {"Allow": "POST"})
-            return await self._action(request, path.removeprefix(ACTIONS), trace)
+                raise Refusal(405, Invalid("actions are called with POST"), {"Allow": "POST"})
+            return await self._action(request, path.removeprefix(ACTIONS), address, trace)
         if route := self._routes.get(("GET" if request.method == "HEAD" else request.method, path)):
-            await self._limits.address(self.address_of(request))
+            if path not in self._unlimited:
+                await self._limits.address(address)
             return await route(request, trace)
         if methods := [method for method, known in self._routes if known == path]:
             if request.method == "OPTIONS" and path in self._shared:
                 return web.Response(status=204, headers=_PREFLIGHT)
-            raise _Status(405, Invalid("not with this method"), {"Allow": ", ".join(sorted(methods))})
-        get = self._gets.get(path)
-        if get is None:
-            raise NotFound
-        if request.method not in ("GET", "HEAD"):
-            raise _Status(405, Invalid("this is read with GET"), {"Allow": "GET, HEAD"})
-        return await get(request)
+            raise Refusal(405, Invalid("not with this method"), {"Allow": ", ".join(sorted(methods))})
+        raise NotFound
 
-    def _cors(self, request: BaseRequest) -> dict[str, str]:
+    def _cors(self, request: BaseRequest, host: str) -> dict[str, str]:
         """Headers for a page of another origin that may call us; a page that may not is refused."""
         origin = request.headers.get("Origin")
         if origin is None:
@@ -178,16 +143,13 @@ class Edge:
                 "Access-Control-Allow-Origin": "*",
                 "Access-Control-Expose-Headers": _EXPOSED,
             }
-        if urlsplit(origin).netloc == request.headers.get("Host") and origin.startswith(
-            ("https://", "http://")
-        ):
+        if urlsplit(origin).netloc == host and origin.startswith(("https://", "http://")):
             return {}
-        raise _Status(403, Forbidden("this origin may not call"), {"Vary": "Origin"})
+        raise Refusal(403, Forbidden("this origin may not call"), {"Vary": "Origin"})
 
     # --- actions ------------------------------------------------------------------------------------------------------
 
-    async def _action(self, request: BaseRequest, name: str, trace: Trace) -> web.Response:
-        address = self.address_of(request)
+    async def _action(self, request: BaseRequest, name: str, address: str, trace: Trace) -> web.Response:
         quota = await self._limits.address(address)
         key = request.headers.get("Idempotency-Key")
         if key is not None and not _KEY.fullmatch(key):
@@ -205,11 +167,11 @@ class Edge:
             key=key,
             trace=trace,
         )
-        given = CIMultiDict(_ACTION_HEADERS)
+        given = CIMultiDict(ACTION_HEADERS)
         given.update(headers([quota]))
         if answer.replayed:
             given[REPLAYED] = "true"
-        return web.Response(body=orjson.dumps(answer.value, default=_plain), headers=given)
+        return web.Response(body=orjson.dumps(answer.value, default=plain), headers=given)
 
     async def _principal(self, request: BaseRequest, name: str) -> Principal | None:
         given = request.headers.getall("Authorization", [])
@@ -237,129 +199,37 @@ class Edge:
         return min(most_s, int(given) / 1000)
 
     async def _json(self, request: BaseRequest) -> dict[str, Any]:
-        body = await read_body(request, self._runtime.settings, _JSON)
+        body = await read_body(request, self._runtime.settings, JSON)
         try:
             fields = orjson.loads(body)
         except orjson.JSONDecodeError:
-            raise _Status(400, Invalid("the body is not JSON")) from None
+            raise Refusal(400, Invalid("the body is not JSON")) from None
         if not isinstance(fields, dict):
-            raise _Status(400, Invalid("the body is a JSON object"))
+            raise Refusal(400, Invalid("the body is a JSON object"))
         return fields
+
+    # --- who asked, and for which host ----------------------------------------------------------------------------
+
+    def _asked(self, request: BaseRequest) -> Asked:
+        """The request as its client made it. Raises a refusal where it is for nobody here, or for two at once."""
+        given = request.headers
+        hosts = given.getall("Host", ())
+        if len(hosts) != 1 and (hosts or request.version > HttpVersion10):
+            raise Refusal(400, Invalid("one Host, please"), {"Connection": "close"})
+        if not request.raw_path.startswith("/") or "#" in request.raw_path:
+            raise Refusal(400, Invalid("the target of a request is a path"), {"Connection": "close"})
+        asked = self._proxies.asked(
+            request.remote or "",
+            hosts[0] if hosts else "",
+            forwarded_for=given.getall("X-Forwarded-For", ()),
+            forwarded=given.getall("Forwarded", ()),
+            proto=given.getall("X-Forwarded-Proto", ()),
+            forwarded_host=given.getall("X-Forwarded-Host", ()),
+        )
+        if not self._hosts.serves(asked.host) and request.rel_url.raw_path not in HOSTLESS:
+            raise Refusal(421, Invalid("this host is not served here"))
+        return asked
 
     def address_of(self, request: BaseRequest) -> str:
         """The client's address: what the nearest trusted proxies say, never what the client says."""
-        given = request.headers
-        return self._proxies.asked(
-            request.remote or "",
-            "",
-            forwarded_for=given.getall("X-Forwarded-For", ()),
-            forwarded=given.getall("Forwarded", ()),
-        ).address
-
-    # --- the rest -----------------------------------------------------------------------------------------------------
-
-    async def _openapi(self, request: BaseRequest) -> web.Response:
-        if self._document is None:
-            made = openapi.document(self._runtime.registry.public(), version="1")
-            self._document = orjson.dumps(made)
-        return web.Response(body=self._document, content_type=_JSON)
-
-    async def _livez(self, request: BaseRequest) -> web.Response:
-        return web.Response(text="ok\n")
-
-    async def _readyz(self, request: BaseRequest) -> web.Response:
-        now_s = self._runtime.clock.monotonic_s()
-        if now_s - self._ready[0] >= _READY_S:
-            self._ready = (now_s, await self._not_ready())
-        why = self._ready[1]
-        return web.Response(status=503 if why else 200, text=f"{why or 'ok'}\n")
-
-    async def _not_ready(self) -> str | None:
-        # the bus is not asked for: without it everything is later, nothing is lost
-        try:
-            async with asyncio.timeout(_READY_S):
-                async with self._runtime.db.transaction():
-                    return None
-        except (BankhubError, TimeoutError):
-            return "the database does not answer"
-
-    async def _metrics(self, request: BaseRequest) -> web.Response:
-        token = self._runtime.settings.gateway_metrics_token
-        given = request.headers.get("Authorization", "").removeprefix("Bearer ")
-        if token is not None:
-            if not hmac.compare_digest(given.encode(), token.get_secret_value().encode()):
-                raise Unauthenticated("the metrics token, please")
-        elif "X-Forwarded-For" in request.headers or not _is_loopback(request.remote):
-            raise NotFound
-        return web.Response(body=render_metrics(), headers={"Content-Type": "text/plain; version=0.0.4"})
-
-
-async def read_body(
-    request: BaseRequest, settings: Settings, content_type: str, most_bytes: int | None = None
-) -> bytes:
-    """The body, if it has this type, is small enough (by default `gateway_body_bytes`) and comes in time.
-
-    Raises refusals with the statuses 408, 413 and 415.
-    """
-    most_bytes = most_bytes or settings.gateway_body_bytes
-    if request.content_type != content_type or (request.charset or "utf-8").lower() != "utf-8":
-        raise _Status(415, Invalid(f"the body is {content_type} in UTF-8"))
-    if "Content-Encoding" in request.headers:
-        raise _Status(415, Invalid("the body is not compressed"))
-    too_large = _Status(413, Invalid(f"the body is at most {most_bytes} bytes"))
-    if (request.content_length or 0) > most_bytes:
-        raise too_large
-    if request.content.is_eof():  # all of it came with the head
-        whole = request.content.read_nowait()
-        if len(whole) > most_bytes:
-            raise too_large
-        return whole
-    try:
-        async with asyncio.timeout(settings.gateway_body_timeout_s):
-            body = await read_up_to(request.content, most_bytes)
-    except TimeoutError:
-        raise _Status(408, Invalid("the body came too slowly"), {"Connection": "close"}) from None
-    if body is None:
-        raise too_large
-    return body
-
-
-def refused(error: BankhubError, trace: Trace, status: int | None = None) -> web.Response:
-    """Problem details of an error."""
-    body = problem(error, trace_id=trace.trace_id, status=status)
-    answer = web.Response(
-        status=status or error.http_status, body=orjson.dumps(body, default=str), content_type=_PROBLEM
-    )
-    if error.replayed:
-        answer.headers[REPLAYED] = "true"
-    if error.retry_ms is not None:
-        answer.headers["Retry-After"] = str(max(1, -(-error.retry_ms // 1000)))
-    if isinstance(error, Exhausted):
-        answer.headers.update(headers([error.quota]))
-    if isinstance(error, Unauthenticated):
-        answer.headers["WWW-Authenticate"] = "Bearer"
-    return answer
-
-
-def finished(answer: web.Response, trace: Trace) -> web.Response:
-    """The answer with what every answer has."""
-    if "Server" not in answer.headers:
-        for name, value in _HEADERS.items():
-            answer.headers.setdefault(name, value)
-    answer.headers["Trace-Id"] = trace.trace_id
-    return answer
-
-
-def _plain(value: object) -> object:
-    if isinstance(value, bytes):
-        return base64.b64encode(value).decode()
-    if isinstance(value, set | frozenset):
-        return sorted(value)
-    return str(value)
-
-
-def _is_loopback(address: str | None) -> bool:
-    try:
-        return address is not None and ipaddress.ip_address(address).is_loopback
-    except ValueError:
-        return False
+        return self._asked(request).address

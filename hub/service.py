@@ -61,6 +61,7 @@ class HubService(Service):
             ids=runtime.ids, gate=LimitedGate(self._gate, limits), policy=self._policy,
             inboxes=SqlInboxes(runtime.db, runtime.clock, runtime.ids), call=call, limits=Limits(),
             origins=settings.gateway_origins, proxies=settings.gateway_trusted_proxies,
+            hosts=settings.gateway_hosts,
         )  # fmt: skip
         await self.node.start()
         metrics.watch(self.node)

@@ -18,7 +18,8 @@ from core.context import Source
 from core.dpop import BadProof
 from core.errors import BankhubError, Forbidden, TooManyRequests, Unauthenticated
 from core.telemetry import Trace
-from gateway.http import Handler, read_body
+from gateway.answers import read_body
+from gateway.http import Handler
 from gateway.oauth import cookies, metadata, pages
 from gateway.oauth.authorize import STALE
 from gateway.oauth.commands import (

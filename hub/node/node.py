@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 import structlog
 
 from core.actions import Principal
-from core.addresses import Proxies
+from core.addresses import Hosts, Proxies
 from core.clock import Clock
 from core.errors import TooManyRequests
 from core.failpoints import failpoint
@@ -54,13 +54,14 @@ class Node:
     def __init__(
         self, *, name: str, store: Store, bus: Bus, clock: Clock, rng: Rng, ids: Ids, gate: Gate,
         policy: StreamPolicy, inboxes: Inboxes, call: CallAction, limits: Limits, origins: Sequence[str] = (),
-        proxies: Sequence[str] = (), connections_max: int = 19_000,
+        proxies: Sequence[str] = (), hosts: Sequence[str] = (), connections_max: int = 19_000,
     ) -> None:  # fmt: skip
         self.name, self.store, self.bus = name, store, bus
         self.clock, self.rng, self.ids = clock, rng, ids
         self.gate, self.policy, self.inboxes, self.call = gate, policy, inboxes, call
         self.limits = limits
         self.origins = frozenset(origins)  # foreign pages that may connect; our own always may
+        self.hosts = Hosts(hosts)  # names by which clients ask for us
         self.proxies = Proxies(proxies)  # whose word about clients' addresses is believed
         self.connections_max = connections_max
         self.loop = asyncio.get_running_loop()

@@ -25,6 +25,7 @@ from websockets.protocol import OPEN
 from websockets.server import ServerProtocol
 from websockets.typing import Subprotocol
 
+from core.addresses import Asked
 from hub.wire import codec, limits, websocket
 from hub.wire.close import Bye
 from hub.wire.frames import BadMessage, Op
@@ -280,21 +281,28 @@ class Connection(asyncio.Protocol):
             response = parser.reject(503, "This node is draining; another one answers.\n")
             response.headers["Retry-After"] = "1"
             return response
-        self.address = self._address(request)
-        if not self._welcome_origin(request):
+        try:
+            asked = self._asked(request)
+        except MultipleValuesError:
+            return parser.reject(400, "One Host, please.\n")
+        self.address = asked.address
+        if not self.node.hosts.serves(asked.host):
+            return parser.reject(421, "This host is not served here.\n")
+        if not self._welcome_origin(request, asked.host):
             return parser.reject(403, "Pages of this origin may not connect.\n")
         return parser.accept(request)
 
-    def _address(self, request: Request) -> str:
-        """Where the client is, as far as the proxies that are believed know."""
+    def _asked(self, request: Request) -> Asked:
+        """The handshake as its client made it, as far as the proxies that are believed know."""
         peer = self.transport.get_extra_info("peername")
         given = request.headers
         return self.node.proxies.asked(
-            str(peer[0]) if isinstance(peer, tuple) else "", "",
+            str(peer[0]) if isinstance(peer, tuple) else "", given.get("Host", ""),
             forwarded_for=given.get_all("X-Forwarded-For"), forwarded=given.get_all("Forwarded"),
-        ).address  # fmt: skip
+            proto=given.get_all("X-Forwarded-Proto"), forwarded_host=given.get_all("X-Forwarded-Host"),
+        )  # fmt: skip
 
-    def _welcome_origin(self, request: Request) -> bool:
+    def _welcome_origin(self, request: Request, host: str) -> bool:
         """A page from the host that was asked, or one of the configured origins; programs send none."""
         origins = request.headers.get_all("Origin")
         if not origins:
@@ -304,8 +312,8 @@ class Connection(asyncio.Protocol):
         if origins[0] in self.node.origins:
             return True
         try:
-            page, asked = urlsplit(origins[0]), urlsplit("//" + request.headers["Host"])
-        except (KeyError, ValueError, MultipleValuesError):
+            page, asked = urlsplit(origins[0]), urlsplit("//" + host)
+        except ValueError:
             return False
         return (
             page.scheme in ("http", "https") and page.hostname is not None and page.hostname == asked.hostname

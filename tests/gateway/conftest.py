@@ -90,10 +90,21 @@ _seeded: dict[str, list[demo.DemoPerson]] = {}
 
 
 @pytest.fixture
-async def world(database: str, module_var: Path, keys_file: Path) -> AsyncIterator[World]:
+def more_settings() -> dict[str, Any]:
+    """What a module wants set otherwise; override it there."""
+    return {}
+
+
+@pytest.fixture
+async def world(
+    database: str, module_var: Path, keys_file: Path, more_settings: dict[str, Any]
+) -> AsyncIterator[World]:
     clock = ManualClock(1_800_000_000_000 + next(_tests) * 864_000_000)
     settings = settings_for(
-        database, module_var, gateway_header_timeout_s=0.6, gateway_body_timeout_s=0.6, keys_file=keys_file
+        database,
+        module_var,
+        keys_file=keys_file,
+        **({"gateway_header_timeout_s": 0.6, "gateway_body_timeout_s": 0.6} | more_settings),
     )
     tokens = AccessTokens(settings, clock)
     gateway = GatewayService(tokens)

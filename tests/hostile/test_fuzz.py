@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from core.addresses import Proxies
+from core.addresses import Hosts, Proxies
 from core.clock import ManualClock
 from hub.server.connection import Connection, State
 from hub.wire import codec, limits
@@ -49,7 +49,7 @@ class FakeNode:
     def __init__(self) -> None:
         self.clock, self.limits, self.draining = ManualClock(), limits.Limits(), False
         self.origins: frozenset[str] = frozenset()
-        self.proxies = Proxies(())
+        self.proxies, self.hosts = Proxies(()), Hosts(["hub", "h"])
         self.slow: set[Any] = set()
         self.got: list[Any] = []
         self.delivery: list[Connection] = []

@@ -128,6 +128,7 @@ class World:
             name=name, store=StreamStore(self.db), bus=bus or await self.new_bus(), clock=self.clock, rng=self.rng,
             ids=ids, gate=self.gate, policy=self.policy, inboxes=SqlInboxes(self.db, self.clock, ids),
             call=call or _no_call, limits=Limits(**limits), origins=["https://bank.example"],
+            hosts=["hub", "127.0.0.1"],
         )  # fmt: skip
         await node.start()
         sock = listening_socket("127.0.0.1", 0)
