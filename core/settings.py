@@ -140,6 +140,7 @@ class Settings(BaseSettings):
         default=0.0, ge=0
     )  # an office has one address: no gap, but a limit a day
     code_source_per_day: int = Field(default=200, ge=1)
+    public_url: str | None = None  # where clients are served, for links; None: a path without a host
     sms_url: str | None = None  # the platform's HTTPS address; None: var/sms.jsonl, which `up` prints
     sms_key_id: str = "bankhub"
     sms_secret: SecretStr | None = None  # signs requests to the platform

@@ -1,4 +1,6 @@
-"""A demonstration: two small enterprises whose people can log in. For laptops and tests, never for production.
+"""A demonstration: two small enterprises and the bank's staff, who can log in.
+
+For laptops and tests, never for production.
 
 `seed` may run at every start: what is there stays. The passwords are random, made once, and kept in ``var/demo.json``
 (mode 0600) so that `bankhub up` can print them again.
@@ -15,6 +17,7 @@ import orjson
 
 from core.db import Transaction
 from core.runtime import Runtime
+from gateway.contracts import store as contracts
 from gateway.identity import store
 from gateway.identity.rules import credit_code_check_digit
 from gateway.sessions.passwords import Passwords
@@ -32,6 +35,7 @@ class DemoPerson:
     title: str
     roles: tuple[str, ...]
     password: str
+    phone: str
 
 
 _STAFF: Final = "employee"
@@ -41,6 +45,8 @@ ENTERPRISES: Final = (
     ("云岭茶业有限公司", "91410105MA0YL0002"),
 )
 """Name and the first 17 characters of the unified social credit code."""
+BANK: Final = ("青山农村商业银行", "91410105MA0BK0003")
+PLACES: Final = (*ENTERPRISES, BANK)
 
 PEOPLE: Final = (
     # login, name, phone, {enterprise: (title, roles)}
@@ -59,6 +65,11 @@ PEOPLE: Final = (
     ("huangting", "黄婷", "13800000008", {0: ("销售经理", (_STAFF,))}),
     ("zhoutao", "周涛", "13800000011", {1: ("总经理", (_STAFF, "boss", "administrator"))}),
     ("wuxia", "吴霞", "13800000012", {1: ("店长", (_STAFF,))}),
+    ("sunqiang", "孙强", "13800000021", {2: ("运营经办", ("bank_operator",))}),
+    ("qianyu", "钱钰", "13800000022", {2: ("运营复核", ("bank_reviewer",))}),
+    ("helei", "何磊", "13800000023", {2: ("审计", ("bank_auditor",))}),
+    ("zhengjie", "郑洁", "13800000024", {2: ("客服", ("bank_support",))}),
+    ("fengbo", "冯波", "13800000025", {2: ("系统管理", ("bank_administrator",))}),
 )
 
 
@@ -91,14 +102,23 @@ async def _seed(
 ) -> list[DemoPerson]:
     now, ids = runtime.clock.now(), runtime.ids
     enterprise_ids = []
-    for name, code in ENTERPRISES:
+    for name, code in PLACES:
         credit_code = code + credit_code_check_digit(code)
         enterprise_id = await store.enterprise_by_code(tx, credit_code)
         if enterprise_id is None:
             enterprise_id = ids.next()
+            bank = name == BANK[0]
             await store.insert_enterprise(
-                tx, enterprise_id, name=name, credit_code=credit_code, now=now, stage="contracted"
+                tx,
+                enterprise_id,
+                name=name,
+                credit_code=credit_code,
+                now=now,
+                kind="bank" if bank else "enterprise",
+                stage="verified" if bank else "contracted",
             )
+            if not bank:
+                await contracts.begin(tx, enterprise_id, "active", account_tail="6688", by=0, now=now)
         enterprise_ids.append(enterprise_id)
     everybody = []
     for login, name, phone, places in PEOPLE:
@@ -124,7 +144,7 @@ async def _seed(
                 await store.join(tx, enterprise_id, person_id, title=title, roles=roles, now=now)
             everybody.append(
                 DemoPerson(
-                    person_id, enterprise_id, ENTERPRISES[place][0], login, name, title, roles, words[login]
+                    person_id, enterprise_id, PLACES[place][0], login, name, title, roles, words[login], phone
                 )
             )
     return everybody

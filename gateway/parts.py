@@ -17,7 +17,9 @@ from core.keys import cluster_secret, derive
 from core.runtime import Runtime
 from core.tokens import AccessTokens
 from gateway.access.grantor import CHANGED, changed
+from gateway.contracts.core_check import EmbeddedCore
 from gateway.identity import store as people
+from gateway.ports import CoreCheck
 from gateway.sessions import store
 from gateway.sessions.passwords import Passwords
 from gateway.sessions.rules import Throttle
@@ -52,6 +54,7 @@ class Parts:
         self.refresh_secret = derive(secret, "refresh tokens")
         self.attempt_secret = derive(secret, "login attempts")
         self.code_secret = derive(secret, "one-time codes")
+        self.core: CoreCheck = EmbeddedCore()  # until there is a core banking system to ask
         self.sms = Messenger(sender(settings, runtime.clock, runtime.rng), settings.sms_waiting)
         self.account_throttle = Throttle(
             settings.login_free_failures,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Protocol
 
 from core.errors import Internal, Unavailable
@@ -29,4 +30,22 @@ class SmsSender(Protocol):
 
     async def close(self) -> None:
         """Let go of connections."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class CoreAnswer:
+    """What the core banking system says about an enterprise's account; the reason is for its people, in Chinese."""
+
+    passed: bool
+    reason: str | None = None
+
+
+class CoreCheck(Protocol):
+    """The core banking system, asked before a contract is signed. `gateway.contracts.core_check` until there is one."""
+
+    async def check(
+        self, *, enterprise: str, credit_code: str, account_no: str, legal_person: str
+    ) -> CoreAnswer:
+        """Whether the account is open and belongs to this enterprise and legal person. Raises `Unavailable`."""
         ...

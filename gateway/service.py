@@ -18,10 +18,13 @@ from gateway import events
 from gateway.access import actions as access
 from gateway.codes import actions as code_actions
 from gateway.codes import store as codes
+from gateway.contracts import actions as contracts
 from gateway.departments import actions as departments
+from gateway.enterprises import actions as enterprises
 from gateway.guard import GuardedServer
 from gateway.http import Edge
 from gateway.identity import actions as identity
+from gateway.invitations import actions as invitations
 from gateway.members import actions as members
 from gateway.oauth import authorize, exchange, inquiries, leaving
 from gateway.oauth import store as oauth_store
@@ -35,6 +38,8 @@ from gateway.registration import actions as registration
 from gateway.registration import credentials
 from gateway.sessions import actions as sessions
 from gateway.sessions import store
+from gateway.staff import actions as staff
+from gateway.support import actions as support
 
 if TYPE_CHECKING:
     from core.runtime import Runtime
@@ -59,6 +64,7 @@ class GatewayService(Service):
     name = "gateway"
     actions = (
         *actions_in(sessions, code_actions, registration, credentials, identity, members, departments),
+        *actions_in(enterprises, contracts, invitations, support, staff),
         *actions_in(access),
         *actions_in(apps, authorize, exchange, inquiries, leaving),
     )

@@ -26,14 +26,26 @@ def banner(note: Mapping[str, Any], demo: Sequence[Mapping[str, Any]] | None, to
 
 
 def _demonstration(demo: Sequence[Mapping[str, Any]]) -> list[str]:
-    enterprise = demo[0]["enterprise"]
-    people = [person for person in demo if person["enterprise"] == enterprise]
-    lines = ["", f"  Demonstration logins at {enterprise}:", ""]
-    for person in people:
-        roles = ", ".join(role for role in person["roles"] if role != "employee")
-        name, title = _padded(person["name"], 8), _padded(person["title"], 12)
-        lines.append(f"    {person['login']:<12}{person['password']:<16}{name}{title}{roles}".rstrip())
-    return [*lines, "", "  Talk, from two other terminals:", "", *_chats(people)]
+    lines: list[str] = []
+    for enterprise in dict.fromkeys(person["enterprise"] for person in demo):
+        people = [person for person in demo if person["enterprise"] == enterprise]
+        lines += ["", f"  {enterprise}:", ""]
+        for person in people:
+            roles = ", ".join(role for role in person["roles"] if role != "employee")
+            name, title = _padded(person["name"], 8), _padded(person["title"], 12)
+            lines.append(f"    {person['login']:<12}{person['password']:<16}{name}{title}{roles}".rstrip())
+        if any(role.startswith("bank_") for person in people for role in person["roles"]):
+            first = people[0]["phone"]
+            lines += [
+                "",
+                f"  The bank's staff need a second factor: a code to their phone ({first} and on), printed here.",
+            ]
+    lines += [
+        "",
+        "  Anybody else is a guest by a code to a phone: POST /v1/gateway.codes.send, gateway.registration.login.",
+    ]
+    chatting = [person for person in demo if person["enterprise"] == demo[0]["enterprise"]]
+    return [*lines, "", "  Talk, from two other terminals:", "", *_chats(chatting)]
 
 
 def _chats(people: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -26,6 +26,7 @@ def write_demo(var: Path, database_url: str, people: Sequence[DemoPerson]) -> No
             "title": person.title,
             "enterprise": person.enterprise,
             "roles": list(person.roles),
+            "phone": person.phone,
         }
         for person in people
     ]

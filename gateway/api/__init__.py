@@ -6,7 +6,11 @@ One module a feature; all of it is importable from here.
 from gateway.api.access import *  # noqa: F403
 from gateway.api.apps import *  # noqa: F403
 from gateway.api.codes import *  # noqa: F403
+from gateway.api.contracts import *  # noqa: F403
 from gateway.api.departments import *  # noqa: F403
+from gateway.api.enterprises import *  # noqa: F403
 from gateway.api.identity import *  # noqa: F403
+from gateway.api.invitations import *  # noqa: F403
 from gateway.api.registration import *  # noqa: F403
 from gateway.api.sessions import *  # noqa: F403
+from gateway.api.support import *  # noqa: F403

@@ -47,6 +47,16 @@ def masked_phone(phone: str | None) -> str | None:
     return None if phone is None else f"{phone[:3]}****{phone[-4:]}"
 
 
+def masked_name(name: str) -> str:
+    """The first character: 张*."""
+    return name[:1] + "*" * min(len(name) - 1, 3)
+
+
+def masked_code(credit_code: str) -> str:
+    """The first four and last four characters of a unified social credit code."""
+    return f"{credit_code[:4]}**********{credit_code[-4:]}"
+
+
 # --- memberships ------------------------------------------------------------------------------------------------------
 
 

@@ -15,6 +15,7 @@ from gateway.api import (
     EndMembership,
     Leave,
     Member,
+    Placement,
 )
 from gateway.departments import store as departments
 from gateway.identity import store
@@ -27,9 +28,13 @@ from gateway.parts import parts
 @action(AddMember, needs=MEMBERS_MANAGE, idempotent=True)
 async def add_member(ctx: Context, command: AddMember) -> Member:
     """Take a person in, by phone number; one who is not known yet is created with a first password."""
+    return await add(ctx, command)
+
+
+async def add(ctx: Context, command: AddMember) -> Member:
+    """What `add_member` does, once the caller has been let through."""
     tx = ctx.tx
-    _may_give(ctx, command.roles)
-    ctx.allow(Resource(department_ids=frozenset(one.department_id for one in command.departments)))
+    check_gift(ctx, command.roles, command.departments)
     await store.lock_enterprise(tx, ctx.enterprise_id)
     person_id = await store.person_by_phone(tx, ctx.columns, command.phone)
     if person_id is None:
@@ -67,6 +72,11 @@ async def change_member(ctx: Context, command: ChangeMember) -> Member:
 
     An enterprise keeps an administrator. Who manages members without being one gives no roles but employee.
     """
+    return await change(ctx, command)
+
+
+async def change(ctx: Context, command: ChangeMember) -> Member:
+    """What `change_member` does, once the caller has been let through."""
     tx, enterprise_id, person_id = ctx.tx, ctx.enterprise_id, command.person_id
     await store.lock_enterprise(tx, enterprise_id)
     found = await store.members(tx, enterprise_id, [person_id])
@@ -94,6 +104,11 @@ async def change_member(ctx: Context, command: ChangeMember) -> Member:
 @action(EndMembership, needs=MEMBERS_MANAGE)
 async def end_membership(ctx: Context, command: EndMembership) -> None:
     """Somebody leaves the enterprise: sessions there end at once, conversations follow with the event."""
+    await end(ctx, command)
+
+
+async def end(ctx: Context, command: EndMembership) -> None:
+    """What `end_membership` does, once the caller has been let through."""
     placed = await departments.of_many(ctx.tx, ctx.enterprise_id, [command.person_id])
     _reaches(ctx, command.person_id, (one.department_id for one in placed.get(command.person_id, [])))
     _may_give(ctx, await store.roles_of(ctx.tx, ctx.enterprise_id, command.person_id))
@@ -104,6 +119,12 @@ async def end_membership(ctx: Context, command: EndMembership) -> None:
 async def leave(ctx: Context, command: Leave) -> None:
     """Leave the enterprise of the token by oneself. Other enterprises of the person are not touched."""
     await release(ctx, ctx.enterprise_id, ctx.caller.person_id)
+
+
+def check_gift(ctx: Context, roles: Iterable[str], placements: Iterable[Placement]) -> None:
+    """Whether the caller may take somebody in with these roles, into these departments. Raises `Forbidden`."""
+    _may_give(ctx, roles)
+    ctx.allow(Resource(department_ids=frozenset(one.department_id for one in placements)))
 
 
 def _may_give(ctx: Context, roles: Iterable[str]) -> None:

@@ -93,10 +93,15 @@ async def checked_roles(ctx: Context, enterprise_id: int, roles: Collection[str]
     return kind
 
 
-async def place(ctx: Context, enterprise_id: int, person_id: int, placements: Sequence[Placement]) -> None:
-    """Put a member into exactly these departments. Raises `Invalid` where one is not there."""
+async def check_placements(ctx: Context, enterprise_id: int, placements: Sequence[Placement]) -> None:
+    """Raises `Invalid` where a department is not there."""
     known = {department_id for department_id, _ in await access.departments(ctx.tx, enterprise_id)}
     if not {one.department_id for one in placements} <= known:
         raise Invalid("there is no such department here")
+
+
+async def place(ctx: Context, enterprise_id: int, person_id: int, placements: Sequence[Placement]) -> None:
+    """Put a member into exactly these departments. Raises `Invalid` where one is not there."""
+    await check_placements(ctx, enterprise_id, placements)
     rows = {one.department_id: one.is_head for one in placements}
     await departments.set_placements(ctx.tx, enterprise_id, person_id, sorted(rows.items()))

@@ -32,7 +32,7 @@ people = Table(
     Column(
         "password_hash", String(255), nullable=True
     ),  # argon2id, PHC string; NULL: cannot log in by password
-    Column("state", String(16), nullable=False),  # active | disabled
+    Column("state", String(16), nullable=False),  # active | disabled | erased
     Column("created_at", DateTime(timezone=True), nullable=False),
     Column("registered_at", DateTime(timezone=True), nullable=True),  # NULL: a guest, nothing but a phone
     UniqueConstraint("phone_index", name="uq_gateway_people_phone_index"),

@@ -13,7 +13,6 @@ TEXTS: Final[Mapping[str, str]] = {
     "confirm": "验证码 {code}，用于{what}，{minutes} 分钟内有效。" + _SECRET,
     "password_changed": "您的登录密码已修改，所有设备均已退出登录。如非本人操作，请立即联系银行。",
     "phone_changed": "您的登录手机号已更换为 {phone}，所有设备均已退出登录。如非本人操作，请立即联系银行。",
-    "invited": "{enterprise}邀请您加入，邀请码 {code}。",
 }
 
 

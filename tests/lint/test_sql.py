@@ -43,6 +43,8 @@ GLOBAL: Final = {
     "core_config": "settings of the installation",
     "core_config_history": "settings of the installation",
     "gateway_people": "a person may belong to several enterprises",
+    "gateway_applications": "an application becomes an enterprise",
+    "gateway_proposals": "the bank's decisions about enterprises and people",
     "gateway_consents": "what a person agreed to before belonging anywhere",
     "gateway_codes": "a phone answers before anybody knows the enterprise",
     "gateway_code_counts": "messages are counted before anybody knows the enterprise",

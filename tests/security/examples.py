@@ -10,6 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from gateway.identity.rules import credit_code_check_digit
+
 Fields = dict[str, Any]
 
 
@@ -22,7 +24,10 @@ class Tenant:
     owner_id: int
     colleague_id: int  # who is in the conversation with the owner
     victim_id: int  # a member who may be removed
-    department_id: int  # with the owner in it
+    department_id: int
+    application_id: int  # of the owner, for another enterprise
+    request_id: int  # of a stranger who wants to join
+    invitation_id: int  # open
     session_id: int  # of the owner
     conversation_id: int  # a group of owner and colleague with a message at seq `seq`
     seq: int
@@ -61,6 +66,9 @@ _NEW_APP: Fields = {
     "scopes": ["openid"],
 }
 
+_CODE = "91410105MA0QH0009" + credit_code_check_digit("91410105MA0QH0009")
+
+
 EXAMPLES: dict[str, Example] = {
     # gateway
     "gateway.identity.login": Example(
@@ -92,6 +100,41 @@ EXAMPLES: dict[str, Example] = {
     "gateway.departments.create": Example(lambda t: {"name": "新部门"}, "answered"),
     "gateway.departments.change": Example(lambda t: {"department_id": str(t.department_id), "name": "改名"}),
     "gateway.departments.delete": Example(lambda t: {"department_id": str(t.department_id)}),
+    "gateway.enterprises.apply": Example(lambda t: {"name": "新来的企业", "credit_code": _CODE}, "answered"),
+    "gateway.enterprises.my_applications": Example(_none, "answered"),
+    "gateway.enterprises.applications": Example(_none),
+    "gateway.enterprises.decide": Example(
+        lambda t: {"application_id": str(t.application_id), "decision": "verify"}
+    ),
+    "gateway.enterprises.list": Example(_none),
+    "gateway.enterprises.find": Example(lambda t: {"credit_code": _CODE}),
+    "gateway.enterprises.ask_to_join": Example(lambda t: {"credit_code": _CODE}),
+    "gateway.enterprises.join_requests": Example(_none, "answered"),
+    "gateway.enterprises.decide_join": Example(lambda t: {"request_id": str(t.request_id), "accept": True}),
+    "gateway.contracts.apply": Example(
+        lambda t: {"account_no": "622202000000006688", "legal_person": "张伟"}, "answered"
+    ),
+    "gateway.contracts.sign": Example(lambda t: {"agreement": "2026-11"}, "answered"),
+    "gateway.contracts.mine": Example(_none, "answered"),
+    "gateway.contracts.list": Example(_none),
+    "gateway.contracts.decide": Example(
+        lambda t: {"enterprise_id": str(t.enterprise_id), "decision": "suspend", "reason": "example"}
+    ),
+    "gateway.invitations.create": Example(_none, "answered"),
+    "gateway.invitations.list": Example(_none, "answered"),
+    "gateway.invitations.revoke": Example(lambda t: {"invitation_id": str(t.invitation_id)}),
+    "gateway.invitations.look": Example(lambda t: {"code": "ABCD-EFGH-JKMN"}),
+    "gateway.invitations.accept": Example(lambda t: {"code": "ABCD-EFGH-JKMN"}),
+    "gateway.people.find": Example(lambda t: {"person_id": str(t.owner_id)}),
+    "gateway.people.disable": Example(lambda t: {"person_id": str(t.owner_id), "reason": "example"}),
+    "gateway.people.enable": Example(lambda t: {"person_id": str(t.owner_id), "reason": "example"}),
+    "gateway.people.end_sessions": Example(lambda t: {"person_id": str(t.owner_id), "reason": "example"}),
+    "gateway.staff.list": Example(_none),
+    "gateway.staff.add": Example(
+        lambda t: {"phone": "13899990009", "name": "新来的", "roles": ["bank_operator"]}
+    ),
+    "gateway.staff.change": Example(lambda t: {"person_id": str(t.owner_id), "roles": ["bank_operator"]}),
+    "gateway.staff.end": Example(lambda t: {"person_id": str(t.owner_id)}),
     "gateway.identity.refresh": Example(lambda t: {"refresh_token": "x" * 43, "device": "example"}),
     "gateway.identity.logout": Example(_none, "answered"),
     "gateway.identity.me": Example(_none, "answered"),

@@ -33,8 +33,18 @@ from core.context import Source
 from core.dispatch import parse, permit
 from core.errors import BankhubError, Conflict, Forbidden, Invalid, NotFound, Unauthenticated
 from core.runtime import Runtime
-from gateway.api import CreateRole, GrantInfo, InstallApp, RegisterOwnApp
+from gateway.api import (
+    ApplyForEnterprise,
+    CreateDepartment,
+    CreateInvitation,
+    CreateRole,
+    GrantInfo,
+    InstallApp,
+    RegisterOwnApp,
+)
 from gateway.demo import DemoPerson, seed
+from gateway.enterprises import store as joining
+from gateway.identity.rules import credit_code_check_digit
 from gateway.oauth.apps import store as apps
 from house import compose
 from im.api import CreateGroup, Send
@@ -165,6 +175,9 @@ async def _furnish(twins: Twins, owner: str, colleague: str, victim: str, canary
         colleague_id=find(colleague).person_id,
         victim_id=find(victim).person_id,
         department_id=0,
+        application_id=0,
+        request_id=0,
+        invitation_id=0,
         session_id=twins.sessions[(owner, found.enterprise_id)],
         conversation_id=0,
         seq=0,
@@ -210,8 +223,38 @@ async def _furnish(twins: Twins, owner: str, colleague: str, victim: str, canary
         "role_id": int(role.role),
         "app_id": app.app.app_id,
         "grant_id": grant_id,
+        **await _waiting(twins, tenant, who, administrator),
     }
     return Tenant(**(vars(tenant) | changes))
+
+
+async def _waiting(
+    twins: Twins, tenant: Tenant, owner: Principal, administrator: Principal
+) -> dict[str, int]:
+    """A department, an application of the owner's, somebody who wants to join, an open invitation."""
+    runtime = twins.runtime
+    first = f"91410105MA0QH{tenant.enterprise_id % 9000 + 1000}"
+    application = await runtime.calls.call(
+        ApplyForEnterprise(name=tenant.canary, credit_code=first + credit_code_check_digit(first)),
+        principal=owner,
+    )
+    request_id = runtime.ids.next()
+    await joining.ask(
+        runtime.db,
+        tenant.enterprise_id,
+        request_id,
+        person_id=runtime.ids.next(),
+        message=tenant.canary,
+        now=runtime.clock.now(),
+    )
+    invitation = await runtime.calls.call(CreateInvitation(), principal=administrator)
+    department = await runtime.calls.call(CreateDepartment(name=tenant.canary), principal=administrator)
+    return {
+        "department_id": department.department_id,
+        "application_id": application.application_id,
+        "request_id": request_id,
+        "invitation_id": invitation.invitation_id,
+    }
 
 
 async def _call(twins: Twins, action: Action[Any, Any], who: Principal | None, fields: Any) -> Any:

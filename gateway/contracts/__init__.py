@@ -1,0 +1,1 @@
+"""签约: how an enterprise signs with the bank."""

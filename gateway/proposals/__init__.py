@@ -1,0 +1,1 @@
+"""Decisions of the bank's staff that need a second person."""

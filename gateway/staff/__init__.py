@@ -1,0 +1,1 @@
+"""The bank's operations staff: a tenant of their own."""

@@ -1,0 +1,1 @@
+"""What the bank does about people: looking, disabling, ending sessions."""
