@@ -130,7 +130,10 @@ class Provider:
                 answer = answer.model_copy(update={"session_id": session_id, "acr": acr})
             except (TooManyRequests, Unauthenticated, Forbidden) as error:
                 answer, notice = answer.model_copy(update={"step": "again"}), _notice(error)
-        return self._show(request, await self._call(request, trace, answer), notice)
+        shown = await self._call(request, trace, answer)
+        if notice:
+            shown = shown.model_copy(update={"login_hint": given.get("login", "")[:64]})
+        return self._show(request, shown, notice)
 
     def _is_page_of(self, sealed: str, cookie: str, now_ms: int) -> bool:
         return unseal(self._oauth.page_secret, sealed, cookie, now_ms) is not None
