@@ -7,6 +7,7 @@ from typing import Final
 
 import orjson
 
+from core.access import SECOND_FACTOR
 from core.actions import INTERNAL, Context, Principal, Rate, action
 from core.clock import to_ms
 from core.db import Record
@@ -203,6 +204,7 @@ async def _go_on(
             "offered": [_offered(one) for one in standing.choices],
             "scopes": [] if choice is None else sorted(choice.scopes),
             "login_hint": request.login_hint,
+            "strong": request.least_acr >= SECOND_FACTOR,
             "cookie": new_cookie,
         }
     )

@@ -47,6 +47,7 @@ class Shown(Value):
     offered: tuple[Offered, ...] = ()
     scopes: tuple[str, ...] = ()
     login_hint: str = ""
+    strong: bool = False  # a login with two factors is asked for
     cookie: str | None = None  # to be set; "": to be cleared
 
 

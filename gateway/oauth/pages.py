@@ -65,16 +65,25 @@ def _form(shown: Shown, inner: str) -> str:
     )
 
 
+_CODE: Final = (
+    '<button name="step" value="code" formnovalidate>获取短信验证码</button>'
+    '<label for="code">短信验证码</label>'
+    '<input id="code" name="code" inputmode="numeric" pattern="[0-9]{6}" maxlength="6" '
+    'autocomplete="one-time-code" required>'
+)
+
+
 def _login(shown: Shown, notice: str) -> str:
+    who = "手机号" if shown.strong else "手机号或登录名"
     problem = f'<p class="warn" role="alert">{escape(notice)}</p>' if notice else ""
     return (
         f"<h1>登录以继续使用“{escape(shown.app)}”</h1>"
         f'<p class="soft">登录在本行页面完成，应用看不到你的密码。</p>{problem}'
         + _form(
             shown,
-            '<label for="login">手机号或登录名</label>'
+            f'<label for="login">{who}</label>'
             f'<input id="login" name="login" maxlength="64" autocomplete="username" autocapitalize="none" required '
-            f'value="{escape(shown.login_hint)}">'
+            f'value="{escape(shown.login_hint)}">{_CODE if shown.strong else ""}'
             '<label for="password">密码</label>'
             '<input id="password" name="password" type="password" maxlength="128" autocomplete="current-password" '
             "required>"

@@ -20,6 +20,7 @@ from core.errors import BankhubError, Forbidden, TooManyRequests, Unauthenticate
 from core.telemetry import Trace
 from gateway.answers import read_body
 from gateway.http import Handler
+from gateway.identity.rules import normal_login
 from gateway.oauth import cookies, metadata, pages
 from gateway.oauth.authorize import STALE
 from gateway.oauth.commands import (
@@ -61,7 +62,9 @@ SHARED: Final = frozenset(
 _FORM: Final = "application/x-www-form-urlencoded"
 _ASSERTION: Final = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 _CLIENT_ID: Final = re.compile(r"[0-9]{1,19}")
-_STEPS: Final = ("login", "other", "select", "allow", "deny")
+_STEPS: Final = ("login", "code", "other", "select", "allow", "deny")
+_PHONE: Final = re.compile(r"1[3-9][0-9]{9}")
+_SIX: Final = re.compile(r"[0-9]{6}")
 
 
 class Provider:
@@ -121,7 +124,7 @@ class Provider:
         answer = Proceed(
             sealed=sealed,
             cookie=cookie,
-            step=step,
+            step="again" if step == "code" else step,
             enterprise_id=client_id_of(given.get("enterprise")),
         )
         if step == "login":
@@ -130,6 +133,8 @@ class Provider:
                 answer = answer.model_copy(update={"session_id": session_id, "acr": acr})
             except (TooManyRequests, Unauthenticated, Forbidden) as error:
                 answer, notice = answer.model_copy(update={"step": "again"}), _notice(error)
+        elif step == "code":
+            notice = await self._send_code(request, trace, normal_login(given.get("login", "")[:64]))
         shown = await self._call(request, trace, answer)
         if notice:
             shown = shown.model_copy(update={"login_hint": given.get("login", "")[:64]})
@@ -150,17 +155,35 @@ class Provider:
     async def _login(self, request: BaseRequest, trace: Trace, given: dict[str, str]) -> tuple[int, int]:
         """The session that begins, and how strongly the person has proved who they are."""
         device = digest(cookies.read(request, cookies.DEVICE) or "").hex()[:20]
+        login, code = given.get("login", "")[:64], given.get("code", "")
         fields = {
-            "login": given.get("login", "")[:64] or "-",
             "password": given.get("password", "")[:128] or "-",
             "device": f"web-{device}",
             "platform": "browser",
         }
+        phone = normal_login(login)
+        if _SIX.fullmatch(code) and _PHONE.fullmatch(phone):
+            action, fields = "gateway.registration.login", fields | {"phone": phone, "code": code}
+        else:
+            action, fields = "gateway.identity.login", fields | {"login": login or "-"}
         answer = await self._runtime.calls.perform(
-            "gateway.identity.login", fields, principal=None, source=self._source(request), trace=trace
+            action, fields, principal=None, source=self._source(request), trace=trace
         )
         principal = self._tokens.verify(answer.value["access_token"])
         return principal.session_id, principal.acr
+
+    async def _send_code(self, request: BaseRequest, trace: Trace, phone: str) -> str:
+        """Send a code to a phone; what the page says of it, which is the same for numbers that nobody has."""
+        if not _PHONE.fullmatch(phone):
+            return "请先填写手机号"
+        fields, source = {"phone": phone, "purpose": "login"}, self._source(request)
+        try:
+            await self._runtime.calls.perform(
+                "gateway.codes.send", fields, principal=None, source=source, trace=trace
+            )
+        except TooManyRequests as error:
+            return _notice(error)
+        return "验证码已发送，两分钟内有效"
 
     async def _logout(self, request: BaseRequest, trace: Trace) -> web.Response:
         cookie = cookies.read(request, cookies.LOGIN)
@@ -350,7 +373,7 @@ def _notice(error: BankhubError) -> str:
     if isinstance(error, TooManyRequests):
         wait_s = max(1, -(-(error.retry_ms or 1000) // 1000))
         return f"尝试次数过多，请 {wait_s} 秒后再试"
-    return "账号或密码不正确" if isinstance(error, Unauthenticated) else "此账号暂时无法登录"
+    return "账号、密码或验证码不正确" if isinstance(error, Unauthenticated) else "此账号暂时无法登录"
 
 
 def _refused(refusal: Refusal) -> Reply:

@@ -18,7 +18,6 @@ from joserfc.jwk import ECKey, KeySet
 
 from core.actions import Command, Principal
 from gateway.api import InstallApp, RegisterApp, RegisterOwnApp
-from gateway.identity import store as people
 from tests.gateway.conftest import World
 
 CALLBACK = "https://app.example/cb"
@@ -278,39 +277,13 @@ class Kit:
 
     async def as_bank(self, command: Command[Any]) -> Any:
         """Call as a bank operator."""
-        who = await self.operator()
+        who = self.operator()
         return await self.world.runtime.calls.call(command, principal=who)
 
-    async def operator(self) -> Principal:
+    def operator(self) -> Principal:
         """Somebody of the bank's operations staff."""
-        db, clock = self.world.runtime.db, self.world.runtime.clock
-        columns = self.world.runtime.columns
-        person_id = await people.person_by_phone(db, columns, "13800009999")
-        if person_id is not None:
-            ((enterprise_id, _, _),) = await people.enterprises_of(db, person_id)
-            return Principal(person_id, enterprise_id, frozenset(), 1, "test", 1 << 50, 2)
-        person_id, enterprise_id = self.world.runtime.ids.next(), self.world.runtime.ids.next()
-        await people.insert_enterprise(
-            db,
-            enterprise_id,
-            name="运营中心",
-            credit_code="91410105MA0BK00039",
-            now=clock.now(),
-            kind="bank",
-        )
-        await people.insert_person(
-            db,
-            columns,
-            person_id,
-            phone="13800009999",
-            login_name=None,
-            name="运营",
-            password_hash=None,
-            now=clock.now(),
-        )
-        roles = ["bank_operator"]
-        await people.join(db, enterprise_id, person_id, title=None, roles=roles, now=clock.now())
-        return Principal(person_id, enterprise_id, frozenset(), 1, "test", 1 << 50, 2)
+        person = self.world.people["sunqiang"]
+        return Principal(person.person_id, person.enterprise_id, frozenset(), 1, "test", 1 << 50, 2)
 
     async def tokens(self, app: App, who: str = "chenjing", **more: str | None) -> dict[str, Any]:
         """The whole flow."""

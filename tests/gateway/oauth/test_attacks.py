@@ -413,8 +413,8 @@ async def test_wrong_passwords_are_slowed_down_and_tell_nothing(kit: Kit) -> Non
     await kit.authorize(app, Verifier())
     known = await kit.browser.answer("login", login="zhangwei", password="wrong")
     unknown = await kit.browser.answer("login", login="nobody-here", password="wrong")
-    assert "账号或密码不正确" in known.text
-    assert "账号或密码不正确" in unknown.text
+    assert "账号、密码或验证码不正确" in known.text
+    assert "账号、密码或验证码不正确" in unknown.text
     assert known.status == unknown.status == 200
     tries = [await kit.browser.answer("login", login="zhangwei", password="wrong") for _ in range(6)]
     assert "尝试次数过多" in tries[-1].text
