@@ -56,6 +56,7 @@ class Principal:
     acr: int = 1
     scopes: frozenset[str] | None = None
     client_id: str = ""
+    jkt: str = ""  # thumbprint of the device's key that the token is bound to; '': a bearer token
 
     @property
     def is_service(self) -> bool:

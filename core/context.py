@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from core.clock import Clock
     from core.crypto.columns import Columns
     from core.db import Transaction
+    from core.device_key import DeviceKey
     from core.dispatch import Dispatcher
     from core.ids import Ids
     from core.rng import Rng
@@ -44,6 +45,9 @@ class Source:
     address: str = ""
     edge: str = "process"  # http | hub | internal | event | job | process
     agent: str = ""
+    key: DeviceKey | None = (
+        None  # which the caller proved to have, where the action is open to anybody (login)
+    )
 
 
 @dataclass(slots=True)

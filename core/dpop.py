@@ -20,6 +20,7 @@ from core.errors import Invalid, TooManyRequests, Unauthenticated
 from core.limits import Rate
 
 if TYPE_CHECKING:
+    from core.access import Principal
     from core.limits import Limits
 
 AGE_S: Final = 60.0  # how old a proof may be; clocks of phones are set by their network
@@ -30,6 +31,15 @@ _ONCE: Final = Rate(
     burst=1, per_s=1 / (2 * (AGE_S + SKEW_S))
 )  # a bucket with one token, for longer than a proof lives
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443, "ws": 80, "wss": 443}
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """A proof as it came with a request: its text, and what was requested."""
+
+    proof: str
+    method: str
+    url: str
 
 
 class BadProof(Unauthenticated):
@@ -89,14 +99,25 @@ def check(
     return Proof(key, key.thumbprint, name, float(issued_s))
 
 
-async def spend(limits: Limits, proof: Proof) -> None:
-    """Use a proof up, for every process. Raises `BadProof` where it was used before.
+def bind(principal: Principal, token: str, shown: Shown | None, now_s: float) -> None:
+    """Whether whoever presents this token may: a bound one needs its key's proof. Raises `BadProof`."""
+    if principal.jkt:
+        if shown is None:
+            raise BadProof("this token is bound to a key: send a proof (DPoP)")
+        check(shown.proof, method=shown.method, url=shown.url, now_s=now_s, token=token, jkt=principal.jkt)
+
+
+async def spend(limits: Limits, proof: str) -> None:
+    """Use a proof up that has been checked, for every process. Raises `BadProof` where it was used before.
+
+    It is remembered by the key and its name (`jti`): a thief cannot write the same proof in another way.
 
     A bucket with one token: Redis is asked; without it each process remembers by itself, so that for as long a proof
     could be used once in each of them, within its minute.
     """
     try:
-        await limits.take("dpop", (proof.jkt, proof.name), _ONCE)
+        header, claims, _, _ = _parts(proof)
+        await limits.take("dpop", (DeviceKey.from_jwk(header["jwk"]).thumbprint, claims["jti"]), _ONCE)
     except TooManyRequests as error:
         raise BadProof("the proof was used before") from error
 

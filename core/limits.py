@@ -211,7 +211,7 @@ class CallerLimits:
     """What every edge asks before it does anything for a caller: HTTP requests and the hub's CALLs count alike."""
 
     def __init__(self, limits: Limits, settings: Settings) -> None:
-        self._limits = limits
+        self.limits = self._limits = limits
         self._address = Rate(settings.gateway_rate_burst, settings.gateway_rate_per_s)
         self._person = Rate(settings.rate_person_burst, settings.rate_person_per_s)
         self._hello = Rate(settings.rate_hello_burst, settings.rate_hello_per_s)

@@ -118,8 +118,17 @@ class Settings(BaseSettings):
 
     # --- identity ---------------------------------------------------------------------------------------------
     access_token_s: float = Field(default=600.0, gt=0, le=600)  # how long a stolen one works at most
-    session_idle_s: float = Field(default=7 * 86400.0, gt=0)
+    session_idle_s: float = Field(default=7 * 86400.0, gt=0)  # of a session bound to a device: a phone in use
     session_absolute_s: float = Field(default=30 * 86400.0, gt=0)
+    session_bearer_idle_s: float = Field(
+        default=30 * 60.0, gt=0
+    )  # of one that anybody with its tokens could go on
+    session_bearer_absolute_s: float = Field(default=12 * 3600.0, gt=0)  # a working day
+    bearer_sessions: bool = True  # False: nobody logs in without a key
+    devices_max: int = Field(default=3, ge=1)  # trusted ones of a person
+    device_new_s: float = Field(
+        default=86400.0, ge=0
+    )  # for so long what moves money asks more of a new device
     refresh_grace_s: float = Field(default=30.0, ge=0)  # a reply lost on a train must not log anybody out
     password_memory_kib: int = Field(default=19_456, ge=1024)  # argon2id, OWASP's first choice
     password_time_cost: int = Field(default=2, ge=1)

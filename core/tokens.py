@@ -59,18 +59,25 @@ class Revocations:
         if self._ended and any(issued_at_ms <= self._ended.get(thing, -1) for thing in things):
             raise Unauthenticated("what this token rests on has ended")
 
+    def renew_session(self, session_id: int, since_ms: int) -> None:
+        """No token of this session that was signed before `since_ms` is good any more."""
+        self._add(("renewed", session_id, 0), since_ms - 1)
+
     def check(self, principal: Principal, issued_at_ms: int) -> None:
-        """Raises `Unauthenticated` if the session or the membership ended after the token was made."""
+        """Raises `Unauthenticated` if session or membership ended, or the session was renewed, after it was made."""
         if not self._ended:
             return
         session = self._ended.get(("session", principal.session_id, 0))
         member = self._ended.get(("membership", principal.person_id, principal.enterprise_id))
+        renewed = self._ended.get(("renewed", principal.session_id, 0))
         if session is not None or (member is not None and issued_at_ms <= member):
             raise Unauthenticated("the session has ended")
+        if renewed is not None and issued_at_ms <= renewed:
+            raise Unauthenticated("there is a newer token of this session")
 
-    def _add(self, key: tuple[str, int, int]) -> None:
+    def _add(self, key: tuple[str, int, int], at_ms: int | None = None) -> None:
         now_ms = self._clock.now_ms()
-        self._ended[key] = now_ms
+        self._ended[key] = now_ms if at_ms is None else at_ms
         self._ended.move_to_end(key)
         while self._ended and next(iter(self._ended.values())) < now_ms - self._keep_ms:
             self._ended.popitem(last=False)
@@ -109,6 +116,8 @@ class AccessTokens:
             "iat": now_ms / 1000,
             "exp": expires_s,
         }
+        if principal.jkt:
+            claims["cnf"] = {"jkt": principal.jkt}
         if principal.scopes is not None:
             claims |= {"scope": " ".join(sorted(principal.scopes)), "client_id": principal.client_id}
         return self.sign_claims("at+jwt", claims), expires_s * 1000
@@ -192,8 +201,9 @@ class AccessTokens:
                 acr=int(claims.get("acr", 1)),
                 scopes=None if scope is None else frozenset(scope.split()),
                 client_id=str(claims.get("client_id", "")),
+                jkt=str(claims.get("cnf", {}).get("jkt", "")),
             )
-            return principal, int(claims["iat"] * 1000)
+            return principal, round(claims["iat"] * 1000)
         except (Unauthenticated, KeyError, TypeError, ValueError) as error:
             raise Unauthenticated("the access token is not valid") from error
 

@@ -13,6 +13,7 @@ from aiohttp.web_request import BaseRequest
 from multidict import CIMultiDict
 
 from core.calls import REPLAYED, read_up_to
+from core.dpop import BadProof
 from core.errors import BankhubError, Invalid, Unauthenticated, problem
 from core.limits import Exhausted, headers
 from core.telemetry import Trace
@@ -93,7 +94,8 @@ def refused(error: BankhubError, trace: Trace, status: int | None = None) -> web
     if isinstance(error, Exhausted):
         answer.headers.update(headers([error.quota]))
     if isinstance(error, Unauthenticated):
-        answer.headers["WWW-Authenticate"] = "Bearer"
+        bad = ', error="invalid_dpop_proof"' if isinstance(error, BadProof) else ""
+        answer.headers["WWW-Authenticate"] = f'Bearer, DPoP algs="ES256 SM2"{bad}'
     return answer
 
 

@@ -19,14 +19,15 @@ from aiohttp import HttpVersion10, web
 from aiohttp.web_request import BaseRequest
 from multidict import CIMultiDict
 
-from core.actions import PUBLIC, Principal
+from core.actions import PUBLIC
 from core.addresses import Asked, Hosts, Proxies
 from core.calls import REPLAYED
 from core.context import Source
-from core.errors import BankhubError, Forbidden, Internal, Invalid, NotFound, Unauthenticated
+from core.errors import BankhubError, Forbidden, Internal, Invalid, NotFound
 from core.limits import CallerLimits, headers
 from core.telemetry import Trace, new_trace, parse_trace
 from gateway.answers import ACTION_HEADERS, JSON, Refusal, finished, plain, read_body, refused
+from gateway.credentials import Credentials
 from gateway.probes import HOSTLESS, Probes
 from gateway.reference import Reference
 
@@ -71,9 +72,9 @@ class Edge:
         self._routes = {**probes, **Reference(runtime).routes, **(routes or {})}
         self._unlimited = frozenset(path for _, path in probes)
         self._shared = frozenset(shared)
-        self._apps = apps
         self._runtime = runtime
         self._tokens = tokens
+        self._credentials = Credentials(runtime, tokens, apps)
         self._limits = CallerLimits(runtime.limits, settings)
         self._origins = frozenset(settings.gateway_origins)
         self._hosts = Hosts(settings.gateway_hosts)
@@ -87,7 +88,7 @@ class Edge:
         try:
             asked = self._asked(request)
             allowed = self._cors(request, asked.host)
-            answer = await self._route(request, asked.address, trace)
+            answer = await self._route(request, asked, trace)
             answer.headers.update(allowed)
         except Refusal as refusal:
             answer = refused(refusal.error, trace, refusal.status)
@@ -109,17 +110,17 @@ class Edge:
 
     # --- routing ------------------------------------------------------------------------------------------------------
 
-    async def _route(self, request: BaseRequest, address: str, trace: Trace) -> web.Response:
+    async def _route(self, request: BaseRequest, asked: Asked, trace: Trace) -> web.Response:
         path = request.rel_url.raw_path
         if path.startswith(ACTIONS):
             if request.method == "OPTIONS":
                 return web.Response(status=204, headers=_PREFLIGHT)
             if request.method != "POST":
                 raise Refusal(405, Invalid("actions are called with POST"), {"Allow": "POST"})
-            return await self._action(request, path.removeprefix(ACTIONS), address, trace)
+            return await self._action(request, path.removeprefix(ACTIONS), asked, trace)
         if route := self._routes.get(("GET" if request.method == "HEAD" else request.method, path)):
             if path not in self._unlimited:
-                await self._limits.address(address)
+                await self._limits.address(asked.address)
             return await route(request, trace)
         if methods := [method for method, known in self._routes if known == path]:
             if request.method == "OPTIONS" and path in self._shared:
@@ -149,12 +150,14 @@ class Edge:
 
     # --- actions ------------------------------------------------------------------------------------------------------
 
-    async def _action(self, request: BaseRequest, name: str, address: str, trace: Trace) -> web.Response:
-        quota = await self._limits.address(address)
+    async def _action(self, request: BaseRequest, name: str, asked: Asked, trace: Trace) -> web.Response:
+        quota = await self._limits.address(asked.address)
         key = request.headers.get("Idempotency-Key")
         if key is not None and not _KEY.fullmatch(key):
             raise Invalid("an Idempotency-Key has 1 to 64 characters of 0-9 A-Z a-z _ -")
-        principal = await self._principal(request, name)
+        action = self._runtime.registry.actions.get(name)
+        anybody = action is not None and action.needs is PUBLIC
+        principal, proved = await self._credentials.read(request, asked, anybody=anybody)
         if principal is not None:
             quota = await self._limits.caller(principal)
         fields = await self._json(request)
@@ -162,7 +165,7 @@ class Edge:
             name,
             fields,
             principal=principal,
-            source=Source(address, "http", request.headers.get("User-Agent", "")[:200]),
+            source=Source(asked.address, "http", request.headers.get("User-Agent", "")[:200], proved),
             deadline_s=self._deadline_s(request),
             key=key,
             trace=trace,
@@ -172,22 +175,6 @@ class Edge:
         if answer.replayed:
             given[REPLAYED] = "true"
         return web.Response(body=orjson.dumps(answer.value, default=plain), headers=given)
-
-    async def _principal(self, request: BaseRequest, name: str) -> Principal | None:
-        given = request.headers.getall("Authorization", [])
-        if not given:
-            return None
-        action = self._runtime.registry.actions.get(name)
-        if action is not None and action.needs is PUBLIC:
-            return None  # an old token must not keep anybody from logging in
-        scheme, _, token = given[0].partition(" ")
-        token = token.strip()
-        if len(given) == 1 and self._apps is not None and self._apps.is_ours(token):
-            proofs, path = request.headers.getall("DPoP", ()), request.rel_url.raw_path
-            return (await self._apps.admit(scheme, token, proofs, request.method, path)).principal
-        if len(given) > 1 or scheme.lower() != "bearer":
-            raise Unauthenticated("one bearer token, please")
-        return self._tokens.verify(token)
 
     def _deadline_s(self, request: BaseRequest) -> float:
         most_s = self._runtime.settings.call_timeout_s

@@ -22,7 +22,7 @@ from gateway.identity import store as people
 from gateway.ports import CoreCheck
 from gateway.sessions import store
 from gateway.sessions.passwords import Passwords
-from gateway.sessions.rules import Throttle
+from gateway.sessions.rules import Lifetime, Throttle
 from gateway.sms import sender
 from gateway.sms.messenger import Messenger
 
@@ -62,6 +62,8 @@ class Parts:
             settings.login_delay_max_s,
             settings.login_forget_s,
         )
+        self.bound_life = Lifetime(settings.session_idle_s, settings.session_absolute_s)
+        self.bearer_life = Lifetime(settings.session_bearer_idle_s, settings.session_bearer_absolute_s)
         self.source_throttle = Throttle(
             settings.login_source_failures,
             settings.login_delay_s,
@@ -70,14 +72,22 @@ class Parts:
         )
 
     def end(
-        self, ctx: Context, sessions: list[int], memberships: list[tuple[int, int]] | None = None
+        self,
+        ctx: Context,
+        sessions: list[int],
+        memberships: list[tuple[int, int]] | None = None,
+        *,
+        renewed: list[tuple[int, int]] | None = None,
     ) -> None:
-        """After the commit, let no edge accept tokens of these sessions, or of these (person, enterprise) any more."""
-        memberships = memberships or []
+        """After the commit, let no edge accept tokens of these sessions, or of these (person, enterprise) any more.
+
+        `renewed`: (session, ms since the epoch) of sessions of which only the older tokens are worth nothing now.
+        """
+        what = (sessions, memberships or [], renewed or [])
 
         async def announce() -> None:
-            self._refuse(sessions, memberships)
-            await self._runtime.bus.publish(ENDED, pack([sessions, memberships]))
+            self._refuse(*what)
+            await self._runtime.bus.publish(ENDED, pack(what))
 
         ctx.after_commit(announce)
 
@@ -101,8 +111,12 @@ class Parts:
     async def catch_up(self) -> None:
         """Learn from the database what the bus may not have brought: at start, and whenever the bus is back."""
         since = self._runtime.clock.now() - timedelta(seconds=self._runtime.settings.access_token_s)
-        sessions = await store.ended_since(self._runtime.db, since)
-        self._refuse(sessions, await people.left_since(self._runtime.db, since))
+        db = self._runtime.db
+        self._refuse(
+            await store.ended_since(db, since),
+            await people.left_since(db, since),
+            await store.renewed_since(db, since),
+        )
         for learn in self._learn:
             await learn(since)
 
@@ -127,12 +141,19 @@ class Parts:
         await self.sms.close()
         self.passwords.close()
 
-    def _refuse(self, sessions: Iterable[int], memberships: Iterable[tuple[int, int]]) -> None:
+    def _refuse(
+        self,
+        sessions: Iterable[int],
+        memberships: Iterable[tuple[int, int]],
+        renewed: Iterable[tuple[int, int]],
+    ) -> None:
         revocations = self.tokens.revocations
         for session_id in sessions:
             revocations.end_session(int(session_id))
         for person_id, enterprise_id in memberships:
             revocations.end_membership(int(person_id), int(enterprise_id))
+        for session_id, since_ms in renewed:
+            revocations.renew_session(int(session_id), int(since_ms))
 
     async def _catch_up(self, *, once: bool) -> None:
         while True:

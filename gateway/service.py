@@ -20,6 +20,7 @@ from gateway.codes import actions as code_actions
 from gateway.codes import store as codes
 from gateway.contracts import actions as contracts
 from gateway.departments import actions as departments
+from gateway.devices import actions as devices
 from gateway.enterprises import actions as enterprises
 from gateway.guard import GuardedServer
 from gateway.http import Edge
@@ -65,7 +66,7 @@ class GatewayService(Service):
     actions = (
         *actions_in(sessions, code_actions, registration, credentials, identity, members, departments),
         *actions_in(enterprises, contracts, invitations, support, staff),
-        *actions_in(access),
+        *actions_in(access, devices),
         *actions_in(apps, authorize, exchange, inquiries, leaving),
     )
     handlers = handlers_in(events)

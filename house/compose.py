@@ -54,7 +54,7 @@ def services(
         from hub.service import HubService
         from im.messages.rules import Policy
 
-        return HubService(HubGate(tokens, db), Policy(), listen=listen)
+        return HubService(HubGate(tokens, db, clock), Policy(), listen=listen)
 
     def im() -> Service:
         from gateway.people import ActivePeople

@@ -11,6 +11,7 @@ import structlog
 
 from core.actions import Principal, actions_in
 from core.context import Source
+from core.dpop import BadProof, Shown, spend
 from core.errors import TooManyRequests
 from core.limits import CallerLimits
 from core.runtime import Runtime
@@ -58,7 +59,7 @@ class HubService(Service):
 
         self.node = Node(
             name=runtime.node, store=StreamStore(runtime.db), bus=runtime.bus, clock=runtime.clock, rng=runtime.rng,
-            ids=runtime.ids, gate=LimitedGate(self._gate, limits), policy=self._policy,
+            ids=runtime.ids, gate=LimitedDoor(self._gate, limits), policy=self._policy,
             inboxes=SqlInboxes(runtime.db, runtime.clock, runtime.ids), call=call, limits=Limits(),
             origins=settings.gateway_origins, proxies=settings.gateway_trusted_proxies,
             hosts=settings.gateway_hosts,
@@ -80,24 +81,34 @@ class HubService(Service):
             self.node = None
 
 
-class LimitedGate:
-    """A gate that also counts HELLOs, as every other request of a person is counted."""
+class LimitedDoor:
+    """The gate, and before it the limit of HELLOs; proofs are used up here."""
 
     def __init__(self, gate: Gate, limits: CallerLimits) -> None:
         self._gate, self._limits = gate, limits
 
-    def authenticate(self, token: str) -> Principal:
+    def authenticate(self, token: str, shown: Shown | None = None) -> Principal:
         """See `Gate`."""
-        return self._gate.authenticate(token)
+        return self._gate.authenticate(token, shown)
 
     async def admit(self, principals: Sequence[Principal]) -> list[str | None]:
-        """See `Gate`; "too_many" for who says HELLO too often."""
-        verdicts = await self._gate.admit(principals)
-        told = await asyncio.gather(*map(self._limits.hello, principals), return_exceptions=True)
-        return [
-            "too_many" if verdict is None and isinstance(answer, TooManyRequests) else verdict
-            for verdict, answer in zip(verdicts, told, strict=True)
-        ]
+        """See `Gate`."""
+        return await self._gate.admit(principals)
+
+    async def greet(self, coming: Sequence[tuple[Principal, Shown | None]]) -> list[str | None]:
+        """See `Door`."""
+        return list(await asyncio.gather(*(self._may_come(who, shown) for who, shown in coming)))
+
+    async def _may_come(self, who: Principal, shown: Shown | None) -> str | None:
+        try:
+            await self._limits.hello(who)
+            if shown is not None:
+                await spend(self._limits.limits, shown.proof)
+        except TooManyRequests:
+            return "too_many"
+        except BadProof:
+            return "replayed"
+        return None
 
 
 def listening_socket(host: str, port: int) -> socket.socket:

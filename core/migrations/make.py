@@ -14,6 +14,8 @@ import re
 import secrets
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit, urlunsplit
@@ -114,20 +116,32 @@ def main() -> None:
     )
     parser.add_argument("--url", help="of a role that may make databases")
     given = parser.parse_args()
-    url = given.url or _embedded_url()
-    made = asyncio.run(make(url, given.message, anew=given.anew))
+    with _server(given.url) as url:
+        made = asyncio.run(make(url, given.message, anew=given.anew))
     sys.stdout.write(f"{made.relative_to(ROOT)}\n")
 
 
-def _embedded_url() -> str:
+@contextmanager
+def _server(url: str | None) -> Iterator[str]:
+    """Where databases may be made: as said, as set, or the embedded server, started for the moment if it is not."""
+    from core.embedded import EmbeddedEngines
     from core.settings import load
 
     settings = load()
-    if settings.database_url is not None:
-        return settings.database_url.get_secret_value()
-    from core.embedded import EmbeddedEngines
-
-    return EmbeddedEngines(settings.var_dir, {"postgres"}).admin_url
+    if url is None and settings.database_url is not None:
+        url = settings.database_url.get_secret_value()
+    if url is not None:
+        yield url
+        return
+    engines = EmbeddedEngines(settings.var_dir, {"postgres"})
+    ours = engines.holder() is None
+    if ours:
+        engines.start_blocking()
+    try:
+        yield engines.admin_url
+    finally:
+        if ours:
+            engines.stop_blocking()
 
 
 if __name__ == "__main__":

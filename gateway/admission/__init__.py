@@ -5,8 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
+from core import dpop
 from core.actions import Principal
+from core.clock import Clock
 from core.db import Database
+from core.errors import Unauthenticated
 from core.tokens import AccessTokens
 from gateway.admission import store
 
@@ -14,12 +17,16 @@ from gateway.admission import store
 class HubGate:
     """Checks tokens without I/O, memberships and sessions in one query each for everybody who comes in."""
 
-    def __init__(self, tokens: AccessTokens, db: Database) -> None:
-        self._tokens, self._db = tokens, db
+    def __init__(self, tokens: AccessTokens, db: Database, clock: Clock) -> None:
+        self._tokens, self._db, self._clock = tokens, db, clock
 
-    def authenticate(self, token: str) -> Principal:
+    def authenticate(self, token: str, shown: dpop.Shown | None = None) -> Principal:
         """See `hub.api.Gate`. Raises `Unauthenticated`."""
-        return self._tokens.verify(token)
+        principal = self._tokens.verify(token)
+        if principal.scopes is not None:
+            raise Unauthenticated("apps are not on the hub")
+        dpop.bind(principal, token, shown, self._clock.now_ms() / 1000)
+        return principal
 
     async def admit(self, principals: Sequence[Principal]) -> list[str | None]:
         """See `hub.api.Gate`: a good token is not enough once its membership or session has ended."""

@@ -8,6 +8,7 @@ from gateway.api.apps import *  # noqa: F403
 from gateway.api.codes import *  # noqa: F403
 from gateway.api.contracts import *  # noqa: F403
 from gateway.api.departments import *  # noqa: F403
+from gateway.api.devices import *  # noqa: F403
 from gateway.api.enterprises import *  # noqa: F403
 from gateway.api.identity import *  # noqa: F403
 from gateway.api.invitations import *  # noqa: F403

@@ -22,6 +22,7 @@ class Session(Value):
     enterprise_id: Id
     device: str
     platform: str
+    jkt: str | None  # thumbprint of the key it is bound to
     created_ms: int
     used_ms: int
     expires_ms: int
@@ -29,7 +30,11 @@ class Session(Value):
 
 
 class AccessToken(Value):
-    """A token for `Authorization: Bearer` and HELLO, good for one enterprise until `access_expires_ms`."""
+    """A token for HTTP and HELLO, good for one enterprise until `access_expires_ms`.
+
+    It goes with `Authorization: Bearer`; if the session began with a proof of possession (header DPoP, RFC 9449) it is
+    bound to that key and goes with `Authorization: DPoP` and a new proof each time.
+    """
 
     access_token: str
     access_expires_ms: int

@@ -22,7 +22,7 @@ from gateway.api import (
 from gateway.departments import store as departments
 from gateway.identity import store
 from gateway.people.phones import shown_phone
-from gateway.sessions.actions import own_person, shown
+from gateway.sessions.issue import own_person, shown
 
 
 @action(WhoAmI, needs=PERSON, audited=False)

@@ -179,7 +179,7 @@ class AppTokens:
             token=token,
             jkt=jkt,
         )
-        await dpop.spend(self._limits, proof)
+        await dpop.spend(self._limits, proofs[0])
         return proof.jkt
 
     def _read(self, token: str) -> AppToken:

@@ -14,7 +14,7 @@ from gateway.identity.rules import weak_password
 from gateway.parts import parts
 from gateway.people.phones import phone_of
 from gateway.registration import store
-from gateway.sessions.actions import begin, own_person
+from gateway.sessions.issue import begin, own_person
 
 WRONG_CODE = "the code is not right, or not any more"
 GUEST = "游客"

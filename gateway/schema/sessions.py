@@ -14,16 +14,23 @@ sessions = Table(
     Column("enterprise_id", BigInteger, nullable=False),  # the active one
     Column("device", String(64), nullable=False),
     Column("platform", String(32), nullable=True),
-    Column("acr", SmallInteger, nullable=False),  # 2: begun with a second factor
+    Column("acr", SmallInteger, nullable=False),  # core.access.Principal.acr
+    Column(
+        "jkt", String(43), nullable=True
+    ),  # thumbprint of the key its tokens are bound to; NULL: bearer tokens
     Column("created_at", DateTime(timezone=True), nullable=False),
     Column("used_at", DateTime(timezone=True), nullable=False),  # of the last refresh
     Column("expires_at", DateTime(timezone=True), nullable=False),  # the absolute end
+    Column(
+        "renewed_at", DateTime(timezone=True), nullable=True
+    ),  # access tokens from before then are worth nothing
     Column("ended_at", DateTime(timezone=True), nullable=True),
     Column(
         "ended_why", String(16), nullable=True
     ),  # logout | revoked | theft | left | credentials | disabled
     Index("ix_gateway_sessions_person", "person_id", "device"),
     Index("ix_gateway_sessions_ended", "ended_at"),
+    Index("ix_gateway_sessions_renewed", "renewed_at"),
 )
 
 refresh_tokens = Table(

@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any, TypeVar
 
-from core.actions import PERSON, PUBLIC, Context, Principal, Rate, action
+from core.actions import PERSON, PUBLIC, Context, Rate, action
 from core.addresses import source_of
 from core.clock import to_ms
 from core.db import Record, UniqueViolation
-from core.errors import Forbidden, NotFound, TooManyRequests, Unauthenticated
+from core.errors import NotFound, TooManyRequests, Unauthenticated
 from gateway.api import (
     SESSIONS_MANAGE,
     AccessToken,
-    Enterprise,
     ListSessions,
     LoggedIn,
     Login,
     Logout,
-    Person,
     Refresh,
     RevokeSession,
     Session,
@@ -27,10 +26,10 @@ from gateway.api import (
     SwitchEnterprise,
 )
 from gateway.identity import store as people
-from gateway.identity.rules import choose_enterprise, normal_login
+from gateway.identity.rules import normal_login
 from gateway.parts import parts
-from gateway.people.phones import shown_phone
 from gateway.sessions import rules, store
+from gateway.sessions.issue import Live, access_token, begin, logged_in
 
 R = TypeVar("R")
 
@@ -106,99 +105,6 @@ async def _begin(
     return await begin(ctx, person_id, command.device, command.platform, command.enterprise_id)
 
 
-async def begin(
-    ctx: Context, person_id: int, device: str, platform: str, wanted: int | None, acr: int = 1
-) -> LoggedIn:
-    """Begin a session of somebody who has proved who they are, in the enterprise `wanted`, else the last, else none.
-
-    Raises `Forbidden` where the person is not in the wanted one.
-    """
-    have, tx, now, settings = parts(ctx), ctx.tx, ctx.clock.now(), ctx.runtime.settings
-    belongs = await people.enterprises_of(tx, person_id)
-    last = await store.last_enterprise(tx, person_id)
-    chosen = choose_enterprise([one[0] for one in belongs], wanted, last)
-    if chosen is None or (chosen and not await people.lock_membership(tx, chosen, person_id)):
-        raise Forbidden("no membership in such an enterprise")
-    session_id, expires_at = ctx.ids.next(), now + timedelta(seconds=settings.session_absolute_s)
-    await store.insert(
-        tx,
-        session_id,
-        person_id=person_id,
-        enterprise_id=chosen,
-        device=device,
-        platform=platform,
-        acr=acr,
-        now=now,
-        expires_at=expires_at,
-    )
-    token = ctx.rng.token()
-    idle_end = min(expires_at, now + timedelta(seconds=settings.session_idle_s))
-    await store.insert_token(tx, rules.token_digest(token), session_id, now=now, expires_at=idle_end)
-    ctx.audit(enterprise_id=chosen, person_id=person_id, session_id=session_id, object=session_id)
-    access, access_ms = have.tokens.sign(
-        _principal(person_id, chosen, belongs, session_id, device, to_ms(expires_at), acr)
-    )
-    return await _logged_in(
-        ctx, person_id, chosen, belongs, access, access_ms, token, session_id, to_ms(expires_at)
-    )
-
-
-async def _logged_in(
-    ctx: Context,
-    person_id: int,
-    enterprise_id: int,
-    belongs: list[tuple[int, str, list[str]]],
-    access: str,
-    access_ms: int,
-    refresh_token: str,
-    session_id: int,
-    session_ms: int,
-) -> LoggedIn:
-    enterprises = shown(belongs)
-    return LoggedIn(
-        access_token=access,
-        access_expires_ms=access_ms,
-        refresh_token=refresh_token,
-        session_id=session_id,
-        session_expires_ms=session_ms,
-        person=await own_person(ctx, person_id),
-        enterprise=next((e for e in enterprises if e.enterprise_id == enterprise_id), None),
-        enterprises=enterprises,
-    )
-
-
-def shown(belongs: list[tuple[int, str, list[str]]]) -> list[Enterprise]:
-    """Memberships as their owner sees them."""
-    return [Enterprise.model_validate({"enterprise_id": e, "name": n, "roles": r}) for e, n, r in belongs]
-
-
-async def own_person(ctx: Context, person_id: int) -> Person:
-    """A person as that person sees it. Raises `Unauthenticated` where there is none any more."""
-    row = await people.person(ctx.tx, person_id)
-    if row is None or row["state"] != people.ACTIVE:
-        raise Unauthenticated
-    return Person(
-        person_id=person_id,
-        name=row["full_name"],
-        login_name=row["login_name"],
-        phone=shown_phone(ctx.columns, row),
-        registered=row["registered_at"] is not None,
-    )
-
-
-def _principal(
-    person_id: int,
-    enterprise_id: int,
-    belongs: list[tuple[int, str, list[str]]],
-    session_id: int,
-    device: str,
-    expires_ms: int,
-    acr: int = 1,
-) -> Principal:
-    roles = next((frozenset(roles) for one, _, roles in belongs if one == enterprise_id), frozenset[str]())
-    return Principal(person_id, enterprise_id, roles, session_id, device, expires_ms, acr)
-
-
 # --- refresh --------------------------------------------------------------------------------------------------------
 
 
@@ -206,7 +112,9 @@ def _principal(
 async def refresh(ctx: Context, command: Refresh) -> LoggedIn:
     """Exchange the refresh token for its successor and a new access token with today's roles.
 
-    A token that two parties have ends the session for both. Where only the answer was lost, the same token from the
+    A session that is bound to a key goes on with that key's proof only; without it nothing happens to the session,
+    since whoever has stolen the token must not be able to end it. A token that two parties have ends the session for
+    both. Where only the answer was lost, the same token from the
     same device gets the same successor for a short while.
     """
     renewed = await ctx.transact(_refresh, command)
@@ -234,7 +142,9 @@ async def _refresh(ctx: Context, command: Refresh) -> LoggedIn | None:
         session_expires_ms=to_ms(session["expires_at"]),
         session_ended=session["ended_at"] is not None,
     )
-    verdict = rules.judge(presented, command.device, to_ms(now), settings.refresh_grace_s)
+    key = ctx.source.key
+    same_key = session["jkt"] is None or (key is not None and key.thumbprint == session["jkt"])
+    verdict = rules.judge(presented, command.device, to_ms(now), settings.refresh_grace_s, same_key=same_key)
     if verdict is rules.Verdict.REFUSE:
         return None
     if verdict is rules.Verdict.THEFT:
@@ -247,34 +157,13 @@ async def _refresh(ctx: Context, command: Refresh) -> LoggedIn | None:
         return None
     successor = rules.successor(have.refresh_secret, token)
     if verdict is rules.Verdict.ROTATE:
-        idle_end = min(session["expires_at"], now + timedelta(seconds=settings.session_idle_s))
+        life = have.bearer_life if session["jkt"] is None else have.bound_life
+        idle_end = life.idle_end(now, session["expires_at"])
         successor_digest = rules.token_digest(successor)
         await store.insert_token(tx, successor_digest, session["session_id"], now=now, expires_at=idle_end)
         await store.rotate(tx, digest, successor_digest, now)
         await store.use(tx, session["session_id"], enterprise_id, now)
-    expires_ms = to_ms(session["expires_at"])
-    access, access_ms = have.tokens.sign(
-        _principal(
-            person_id,
-            enterprise_id,
-            belongs,
-            session["session_id"],
-            command.device,
-            expires_ms,
-            session["acr"],
-        )
-    )
-    return await _logged_in(
-        ctx,
-        person_id,
-        enterprise_id,
-        belongs,
-        access,
-        access_ms,
-        successor,
-        session["session_id"],
-        expires_ms,
-    )
+    return await logged_in(ctx, Live.of(session), belongs, successor)
 
 
 # --- while logged in ------------------------------------------------------------------------------------------------
@@ -293,18 +182,8 @@ async def switch_enterprise(ctx: Context, command: SwitchEnterprise) -> AccessTo
         raise Unauthenticated
     await store.use(ctx.tx, who.session_id, command.enterprise_id, ctx.clock.now())
     ctx.audit(object=command.enterprise_id)
-    expires_ms = to_ms(session["expires_at"])
-    access, access_ms = parts(ctx).tokens.sign(
-        _principal(
-            who.person_id,
-            command.enterprise_id,
-            belongs,
-            who.session_id,
-            session["device"],
-            expires_ms,
-            session["acr"],
-        )
-    )
+    live = replace(Live.of(session), enterprise_id=command.enterprise_id)
+    access, access_ms = access_token(ctx, live, belongs)
     return AccessToken(access_token=access, access_expires_ms=access_ms)
 
 
@@ -326,6 +205,7 @@ async def list_sessions(ctx: Context, command: ListSessions) -> list[Session]:
             enterprise_id=row["enterprise_id"],
             device=row["device"],
             platform=row["platform"] or "",
+            jkt=row["jkt"],
             created_ms=to_ms(row["created_at"]),
             used_ms=to_ms(row["used_at"]),
             expires_ms=to_ms(row["expires_at"]),

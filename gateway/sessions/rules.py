@@ -5,6 +5,7 @@ from __future__ import annotations
 import hmac
 from base64 import urlsafe_b64encode
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from enum import Enum
 from hashlib import sha256
 from typing import Final
@@ -55,6 +56,21 @@ def attempt_key(secret: bytes, *parts: str) -> bytes:
     return hmac.digest(secret, "\0".join(parts).encode(), sha256)
 
 
+# --- ends -------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Lifetime:
+    """How long a session lasts without being used, and at all."""
+
+    idle_s: float
+    absolute_s: float
+
+    def idle_end(self, now: datetime, absolute_end: datetime) -> datetime:
+        """Until when a refresh token made now is good."""
+        return min(absolute_end, now + timedelta(seconds=self.idle_s))
+
+
 # --- refresh ----------------------------------------------------------------------------------------------------------
 
 
@@ -92,13 +108,19 @@ class Presented:
     session_ended: bool
 
 
-def judge(token: Presented | None, device: str, now_ms: int, grace_s: float) -> Verdict:
-    """Decide. A rotated token may be repeated for `grace_s`, on its device, until its successor has been used.
+def judge(
+    token: Presented | None, device: str, now_ms: int, grace_s: float, *, same_key: bool = True
+) -> Verdict:
+    """Decide. Without the proof of the session's key (`same_key`) a token is worth nothing, and ends nothing.
+
+    A rotated token may be repeated for `grace_s`, on its device, until its successor has been used.
 
     Once the successor has been used its owner has received it, so the old token can only come from somebody else
     (RFC 9700, 4.14.2).
     """
     if token is None or token.session_ended or now_ms >= min(token.expires_ms, token.session_expires_ms):
+        return Verdict.REFUSE
+    if not same_key:
         return Verdict.REFUSE
     if token.device != device:
         return Verdict.THEFT

@@ -14,15 +14,15 @@ _OWN = "a session belongs to a person; the enterprise is only where it is at the
 
 _INSERT = sql(
     """
-    INSERT INTO gateway_sessions (session_id, person_id, enterprise_id, device, platform, acr, created_at, used_at,
-                                  expires_at, ended_at, ended_why)
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $7, $8, NULL, NULL)
+    INSERT INTO gateway_sessions (session_id, person_id, enterprise_id, device, platform, acr, jkt, created_at,
+                                  used_at, expires_at, ended_at, ended_why)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $8, $9, NULL, NULL)
     """
 )
 _LOCK = sql(
     """
-    SELECT session_id, person_id, enterprise_id, device, acr, expires_at, ended_at FROM gateway_sessions
-    WHERE session_id = $1 FOR UPDATE
+    SELECT session_id, person_id, enterprise_id, device, platform, acr, jkt, expires_at, ended_at
+    FROM gateway_sessions WHERE session_id = $1 FOR UPDATE
     """,
     exempt=_OWN,
 )
@@ -33,7 +33,7 @@ _END = sql(
 )
 _OF_PERSON = sql(
     """
-    SELECT session_id, enterprise_id, device, platform, created_at, used_at, expires_at FROM gateway_sessions
+    SELECT session_id, enterprise_id, device, platform, jkt, created_at, used_at, expires_at FROM gateway_sessions
     WHERE person_id = $1 AND ended_at IS NULL AND expires_at > $2
     ORDER BY session_id DESC LIMIT 100
     """,
@@ -51,6 +51,17 @@ _ALL_OPEN = sql(
     "WHERE person_id = $1 AND ended_at IS NULL AND expires_at > $2 ORDER BY session_id FOR UPDATE",
     exempt=_OWN,
 )
+_WITH_KEY = sql(
+    """
+    SELECT session_id, person_id, enterprise_id, device FROM gateway_sessions
+    WHERE person_id = $1 AND jkt = $2 AND ended_at IS NULL ORDER BY session_id FOR UPDATE
+    """,
+    exempt=_OWN,
+)
+_RENEW = sql(
+    "UPDATE gateway_sessions SET acr = $2, renewed_at = $3 WHERE session_id = $1 AND ended_at IS NULL",
+    exempt=_OWN,
+)
 _LAST_ENTERPRISE = sql(
     "SELECT enterprise_id FROM gateway_sessions WHERE person_id = $1 ORDER BY used_at DESC, session_id DESC LIMIT 1",
     exempt=_OWN,
@@ -59,6 +70,10 @@ _KNOWN_DEVICE = sql(
     "SELECT session_id FROM gateway_sessions WHERE person_id = $1 AND device = $2 AND created_at > $3 "
     "ORDER BY session_id LIMIT 1",
     exempt=_OWN,
+)
+_RENEWED_SINCE = sql(
+    "SELECT session_id, renewed_at FROM gateway_sessions WHERE renewed_at > $1 ORDER BY renewed_at",
+    exempt="every edge must refuse the older tokens of every session that was renewed",
 )
 _ENDED_SINCE = sql(
     "SELECT session_id FROM gateway_sessions WHERE ended_at > $1 ORDER BY ended_at",
@@ -75,17 +90,21 @@ async def insert(
     device: str,
     platform: str,
     acr: int,
+    jkt: str | None,
     now: datetime,
     expires_at: datetime,
 ) -> None:
     """Begin a session."""
     await db.execute(
-        _INSERT, session_id, person_id, enterprise_id, device, platform or None, acr, now, expires_at
+        _INSERT, session_id, person_id, enterprise_id, device, platform or None, acr, jkt, now, expires_at
     )
 
 
 async def lock(db: Queries, session_id: int) -> Record | None:
-    """session_id, person_id, enterprise_id, device, acr, expires_at, ended_at; nobody else changes it meanwhile."""
+    """session_id, person_id, enterprise_id, device, platform, acr, jkt, expires_at, ended_at.
+
+    Nobody else changes it meanwhile.
+    """
     return await db.fetchrow(_LOCK, session_id)
 
 
@@ -114,6 +133,16 @@ async def lock_all(db: Queries, person_id: int, now: datetime) -> list[Record]:
     return await db.fetch(_ALL_OPEN, person_id, now)
 
 
+async def lock_with_key(db: Queries, person_id: int, jkt: str) -> list[Record]:
+    """session_id, person_id, enterprise_id and device of a person's live sessions that are bound to this key."""
+    return await db.fetch(_WITH_KEY, person_id, jkt)
+
+
+async def renew(db: Queries, session_id: int, acr: int, now: datetime) -> None:
+    """Another factor has strengthened the session; access tokens from before `now` are worth nothing."""
+    await db.execute(_RENEW, session_id, acr, now)
+
+
 async def last_enterprise(db: Queries, person_id: int) -> int | None:
     """Where the person was last."""
     found: int | None = await db.fetchval(_LAST_ENTERPRISE, person_id)
@@ -123,6 +152,11 @@ async def last_enterprise(db: Queries, person_id: int) -> int | None:
 async def knows_device(db: Queries, person_id: int, device: str, since: datetime) -> bool:
     """Whether the person has logged in from this device."""
     return await db.fetchval(_KNOWN_DEVICE, person_id, device, since) is not None
+
+
+async def renewed_since(db: Queries, since: datetime) -> list[tuple[int, int]]:
+    """(session, ms since the epoch) of sessions whose older access tokens are worth nothing."""
+    return [(row[0], to_ms(row[1])) for row in await db.fetch(_RENEWED_SINCE, since)]
 
 
 async def ended_since(db: Queries, since: datetime) -> list[int]:

@@ -13,6 +13,7 @@ TEXTS: Final[Mapping[str, str]] = {
     "confirm": "验证码 {code}，用于{what}，{minutes} 分钟内有效。" + _SECRET,
     "password_changed": "您的登录密码已修改，所有设备均已退出登录。如非本人操作，请立即联系银行。",
     "phone_changed": "您的登录手机号已更换为 {phone}，所有设备均已退出登录。如非本人操作，请立即联系银行。",
+    "device_bound": "您的账号已信任新设备“{name}”。如非本人操作，请立即在“我的设备”中移除并修改密码。",
 }
 
 

@@ -15,6 +15,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from contextlib import suppress
 from types import TracebackType
 from typing import Any, Final, Literal, NamedTuple
+from urllib.parse import urlsplit
 
 import structlog
 import websockets
@@ -41,6 +42,8 @@ RETRY_BASE_MS: Final = 250  # until WELCOME says otherwise
 RETRY_CAP_MS: Final = 20_000
 REFRESH_AHEAD_S: Final = 60.0  # before the token expires; half of its life for shorter ones
 
+Prove = Callable[[str, str, str], str]
+"""(method, address, access token) to a proof of the key that the token is bound to: a DPoP JWT (RFC 9449)."""
 State = Literal["connecting", "online", "waiting", "closed"]
 Heard = Marks | Signal | Presence | State
 
@@ -64,7 +67,8 @@ class Client:
     """One device of one person in one enterprise.
 
     `token` is awaited for every connection, and before the token expires; it may raise `Closed`. `store` remembers
-    places over restarts. `start` says where streams begin that were never seen. `on_heard` is called with what is
+    places over restarts. `prove` makes the proofs of a token bound to a key. `start` says where streams begin that
+    were never seen. `on_heard` is called with what is
     never stored: marks, signals, presence, and the client's own state. A reader who takes nothing costs
     `queue_entries` of memory at most.
     """
@@ -75,6 +79,7 @@ class Client:
         token: Callable[[], Awaitable[Token]],
         *,
         device: str,
+        prove: Prove | None = None,
         store: CursorStore | None = None,
         start: Literal["floor", "head"] = "floor",
         on_heard: Callable[[Heard], None] | None = None,
@@ -85,7 +90,7 @@ class Client:
         clock: Clock | None = None,
         rng: Rng | None = None,
     ) -> None:
-        self._url, self._token, self._device = url, token, device
+        self._url, self._token, self._device, self._prove = url, token, device, prove
         self._store, self._on_heard = store, on_heard
         self._about = {"platform": platform, "version": version}
         self._clock, self._rng = clock or SystemClock(), rng or SystemRng()
@@ -299,8 +304,8 @@ class Client:
             self._url, subprotocols=[Subprotocol(wire.SUBPROTOCOL)], compression=None, ping_interval=None,
             max_size=wire.RECEIVE_BYTES, open_timeout=OPEN_S, close_timeout=CLOSE_S, proxy=None,
         ) as ws:  # fmt: skip
-            hello = (wire.HELLO, 1, token.value, self._device, self._about, self._feed.resume())
-            await ws.send(wire.pack([hello]))
+            fields = (token.value, self._device, self._about, self._feed.resume())
+            await ws.send(wire.pack([(wire.HELLO, 1, *fields, *self._proof("HELLO", token))]))
             first = await self._greeting(ws)
             if isinstance(first, wire.Bye):
                 return first.code, first.reason, first
@@ -308,6 +313,13 @@ class Client:
             link = Link(ws, welcome, self._pushed)
             await self._session(link, frames, token)
             return ws.close_code or 1006, ws.close_reason or "", link.bye
+
+    def _proof(self, method: str, token: Token) -> tuple[str, ...]:
+        """The last field of HELLO and REFRESH, where the token is bound to a key."""
+        if self._prove is None:
+            return ()
+        hub = urlsplit(self._url)
+        return (self._prove(method, f"{hub.scheme}://{hub.netloc}/", token.value),)
 
     @staticmethod
     async def _greeting(ws: ClientConnection) -> tuple[list[list[Any]], Welcome] | wire.Bye:
@@ -382,7 +394,7 @@ class Client:
             await asyncio.sleep(max(left_s - REFRESH_AHEAD_S, left_s / 2, 0.1))
             try:
                 token = await self._token()
-                await link.ask(wire.REFRESH, token.value)
+                await link.ask(wire.REFRESH, token.value, *self._proof("REFRESH", token))
             except Disconnected:
                 return
             except (

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 import structlog
 
+from core.dpop import Shown
 from core.errors import BankhubError
 from hub.node.rooms import RING_ENTRIES, Room, entry_frame, event_of
 from hub.node.session import INBOX, Person, Session
@@ -28,8 +29,13 @@ REREADS: Final = (
 
 REFUSALS: Final = {
     "left": Bye.LEFT_ENTERPRISE, "revoked": Bye.DEVICE_REVOKED, "forbidden": Bye.FORBIDDEN,
-    "too_many": Bye.TOO_MANY_REQUESTS,
+    "too_many": Bye.TOO_MANY_REQUESTS, "replayed": Bye.BAD_TOKEN,
 }  # fmt: skip
+
+
+def shown(conn: Connection, method: str, proof: str | None) -> Shown | None:
+    """A proof of possession as it came in a frame: for this method, at the hub's address."""
+    return None if proof is None else Shown(proof, method, conn.url)
 
 
 class Admission:
@@ -47,7 +53,7 @@ class Admission:
             conn.bye(Bye.TOO_MANY_REQUESTS, "too many clients are coming in", node.rng.randint(500, 5_000))
             return
         try:
-            principal = node.gate.authenticate(frame.token)
+            principal = node.gate.authenticate(frame.token, shown(conn, "HELLO", frame.proof))
         except BankhubError as error:
             conn.bye(Bye.BAD_TOKEN, error.message)
             return
@@ -80,8 +86,15 @@ class Admission:
 
     async def _admit(self, batch: list[tuple[Connection, Hello]]) -> None:
         node = self._node
-        principals = [conn.session.principal for conn, _ in batch if conn.session is not None]
-        verdicts = await node.gate.admit(principals)
+        coming = [
+            (conn.session.principal, shown(conn, "HELLO", frame.proof))
+            for conn, frame in batch
+            if conn.session is not None
+        ]
+        greeted, admitted = await asyncio.gather(
+            node.gate.greet(coming), node.gate.admit([principal for principal, _ in coming])
+        )
+        verdicts = [one or other for one, other in zip(admitted, greeted, strict=True)]
         entering: list[tuple[Connection, Hello]] = []
         for (conn, frame), verdict in zip(batch, verdicts, strict=True):
             if verdict is None:

@@ -17,6 +17,7 @@ from core.errors import (
     NotFound,
     Unavailable,
 )
+from hub.node.admission import shown
 from hub.node.session import Session
 from hub.server.connection import Connection, State
 from hub.streams.rules import content_digest, storable
@@ -266,7 +267,7 @@ class Handlers:
             conn.push((Op.PING, frame.id, self._node.clock.now_ms()))
 
     def _refresh(self, conn: Connection, session: Session, frame: Refresh) -> None:
-        principal = self._node.gate.authenticate(frame.token)
+        principal = self._node.gate.authenticate(frame.token, shown(conn, "REFRESH", frame.proof))
         mine = session.principal
         if (principal.person_id, principal.enterprise_id) != (mine.person_id, mine.enterprise_id):
             raise Forbidden("the token is another person's or another enterprise's")

@@ -22,7 +22,7 @@ from hub.node.delivery import Delivery
 from hub.node.handlers import Handlers, error_to, sent_frame
 from hub.node.marks import SAVE_S, TELL_S, Marks
 from hub.node.pages import Pages
-from hub.node.ports import Gate, Inboxes, StreamPolicy
+from hub.node.ports import Door, Inboxes, StreamPolicy
 from hub.node.presence import Presence
 from hub.node.recovery import Recovery
 from hub.node.rooms import Event, Room, entry_frame, event_of
@@ -52,7 +52,7 @@ class Node:
     retry_cap_ms = 20_000
 
     def __init__(
-        self, *, name: str, store: Store, bus: Bus, clock: Clock, rng: Rng, ids: Ids, gate: Gate,
+        self, *, name: str, store: Store, bus: Bus, clock: Clock, rng: Rng, ids: Ids, gate: Door,
         policy: StreamPolicy, inboxes: Inboxes, call: CallAction, limits: Limits, origins: Sequence[str] = (),
         proxies: Sequence[str] = (), hosts: Sequence[str] = (), connections_max: int = 19_000,
     ) -> None:  # fmt: skip

@@ -6,20 +6,31 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 from core.actions import Principal
+from core.dpop import Shown
 from hub.streams.store import Entry
 
 
 class Gate(Protocol):
     """Unified authorization as the hub needs it."""
 
-    def authenticate(self, token: str) -> Principal:
-        """Who the access token belongs to. No I/O. Raises `Unauthenticated`."""
+    def authenticate(self, token: str, shown: Shown | None = None) -> Principal:
+        """Who the access token belongs to; one that is bound to a key needs its proof. No I/O.
+
+        Raises `Unauthenticated`.
+        """
 
     async def admit(self, principals: Sequence[Principal]) -> list[str | None]:
         """For each, None if the membership and the session are still good, else why not.
 
-        One of "left", "revoked", "forbidden", "too_many".
+        One of "left", "revoked", "forbidden".
         """
+
+
+class Door(Gate, Protocol):
+    """A gate that also keeps those out who knock too often."""
+
+    async def greet(self, coming: Sequence[tuple[Principal, Shown | None]]) -> list[str | None]:
+        """For each HELLO, None if it may go on, else "too_many", or "replayed" for a proof that was used before."""
 
 
 class StreamPolicy(Protocol):

@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from enum import IntEnum
+from sys import intern
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import urlsplit
 
@@ -73,6 +74,7 @@ class Connection(asyncio.Protocol):
         "tokens",
         "tokens_at_s",
         "transport",
+        "url",
         "wheel_slot",
         "write",
     )  # fmt: skip
@@ -89,6 +91,7 @@ class Connection(asyncio.Protocol):
         self.buffer: bytearray | None = None
         self.need = 0
         self.address = ""
+        self.url = ""  # of the hub as this client asked for it: scheme and host, path /
         self.parser: ServerProtocol | None = None
         self.fragments: list[bytes] | None = None
         self.pinged = False
@@ -286,6 +289,7 @@ class Connection(asyncio.Protocol):
         except MultipleValuesError:
             return parser.reject(400, "One Host, please.\n")
         self.address = asked.address
+        self.url = intern(f"{'wss' if asked.scheme == 'https' else 'ws'}://{asked.host}/")  # few differ
         if not self.node.hosts.serves(asked.host):
             return parser.reject(421, "This host is not served here.\n")
         if not self._welcome_origin(request, asked.host):

@@ -49,6 +49,9 @@ Seq = Annotated[int, Meta(ge=0, le=2**53)]
 Watermarks = Annotated[list[tuple[Name, Seq]], Meta(max_length=500)]
 
 
+Proof = Annotated[str, Meta(max_length=2048)]  # of the key that the token is bound to (core.dpop)
+
+
 class Client(Struct, frozen=True):
     """What the client says of itself; for statistics and support only."""
 
@@ -62,6 +65,7 @@ class Hello(Struct, array_like=True, tag=1, frozen=True):
     device: Annotated[str, Meta(min_length=1, max_length=64)]
     client: Client | None = None
     resume: Annotated[dict[Name, Seq], Meta(max_length=limits.RESUME_STREAMS)] | None = None
+    proof: Proof | None = None
 
 
 class Sync(Struct, array_like=True, tag=3, frozen=True):
@@ -141,6 +145,7 @@ class Ping(Struct, array_like=True, tag=19, frozen=True):
 class Refresh(Struct, array_like=True, tag=20, frozen=True):
     id: FrameId
     token: Annotated[str, Meta(max_length=8192)]
+    proof: Proof | None = None
 
 
 class BadFrame(Struct, frozen=True):

@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from hashlib import sha256
 from typing import Any
 
-import orjson
 import pytest
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
-from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from hypothesis import given
 from hypothesis import strategies as st
 
 from core.clock import ManualClock
-from core.crypto import sm2
 from core.device_key import DeviceKey, b64url, unb64url
 from core.dpop import BadProof, check, spend
 from core.errors import Invalid
 from core.limits import Limits
+from tests.device import Device
 
 NOW = 1_800_000_000.0
 URL = "https://bank.example/v1/gateway.identity.me"
@@ -57,38 +50,10 @@ def test_the_examples_of_the_rfc() -> None:
     assert proof.key.algorithm == "ES256"
 
 
-class Device:
-    """A device with a key on one of the curves."""
-
-    def __init__(self, algorithm: str = "ES256") -> None:
-        self.algorithm = algorithm
-        if algorithm == "SM2":
-            pair = sm2.generate()
-            point = pair.point
-            self._sign: Callable[[bytes], bytes] = lambda message: sm2.sign(pair, message)
-        else:
-            private = ec.generate_private_key(ec.SECP256R1())
-            point = private.public_key().public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)
-
-            def sign(message: bytes) -> bytes:
-                r, s = decode_dss_signature(private.sign(message, ec.ECDSA(SHA256())))
-                return r.to_bytes(32) + s.to_bytes(32)
-
-            self._sign = sign
-        self.key = DeviceKey.from_point(algorithm, point)  # type: ignore[arg-type]
-
-    def proof(self, *, header: dict[str, Any] | None = None, **claims: Any) -> str:
-        head = {"typ": "dpop+jwt", "alg": self.algorithm, "jwk": self.key.jwk} | (header or {})
-        body = {"jti": "a name of its own", "htm": "POST", "htu": URL, "iat": NOW} | claims
-        body = {name: value for name, value in body.items() if value is not None}
-        signed = f"{b64url(orjson.dumps(head))}.{b64url(orjson.dumps(body))}"
-        return f"{signed}.{b64url(self._sign(signed.encode()))}"
-
-
 @pytest.mark.parametrize("algorithm", ["ES256", "SM2"])
 def test_a_proof_holds_for_its_request(algorithm: str) -> None:
     device = Device(algorithm)
-    proof = check(device.proof(), method="POST", url=URL, now_s=NOW, jkt=device.key.thumbprint)
+    proof = check(device.proof(URL, NOW), method="POST", url=URL, now_s=NOW, jkt=device.key.thumbprint)
     assert proof.key == device.key
     assert DeviceKey.from_jwk(device.key.jwk) == device.key
 
@@ -120,19 +85,30 @@ def test_a_proof_holds_for_its_request(algorithm: str) -> None:
 )
 def test_what_is_wrong_with_a_proof(wrong: dict[str, Any], why: str) -> None:
     with pytest.raises(BadProof, match=why):
-        check(Device().proof(**wrong), method="POST", url=URL, now_s=NOW)
+        check(Device().proof(URL, NOW, **wrong), method="POST", url=URL, now_s=NOW)
 
 
 def test_a_proof_is_for_its_token_and_its_key() -> None:
     device, thief = Device(), Device()
-    ath = b64url(sha256(b"token").digest())
-    check(device.proof(ath=ath), method="POST", url=URL, now_s=NOW, token="token", jkt=device.key.thumbprint)
-    for proof in (device.proof(), device.proof(ath="x")):
+    check(
+        device.proof(URL, NOW, token="token"),
+        method="POST",
+        url=URL,
+        now_s=NOW,
+        token="token",
+        jkt=device.key.thumbprint,
+    )
+    for proof in (device.proof(URL, NOW), device.proof(URL, NOW, ath="x")):
         with pytest.raises(BadProof, match="token"):
             check(proof, method="POST", url=URL, now_s=NOW, token="token")
     with pytest.raises(BadProof, match="another key"):
         check(
-            thief.proof(ath=ath), method="POST", url=URL, now_s=NOW, token="token", jkt=device.key.thumbprint
+            thief.proof(URL, NOW, token="token"),
+            method="POST",
+            url=URL,
+            now_s=NOW,
+            token="token",
+            jkt=device.key.thumbprint,
         )
 
 
@@ -150,7 +126,7 @@ def test_a_private_key_is_refused() -> None:
     "url", ["HTTPS://BANK.example:443/v1/gateway.identity.me", f"{URL}?page=2", f"{URL}#here"]
 )
 def test_an_address_may_be_written_in_several_ways(url: str) -> None:
-    check(Device().proof(htu=url), method="POST", url=URL, now_s=NOW)
+    check(Device().proof(url, NOW), method="POST", url=URL, now_s=NOW)
 
 
 @pytest.mark.parametrize("algorithm", ["ES256", "SM2"])
@@ -162,7 +138,7 @@ def test_any_changed_bit_is_noticed(algorithm: str, place: int, bit: int) -> Non
         check(proof.decode("latin-1"), method="POST", url=URL, now_s=NOW)
 
 
-_PROOFS = {algorithm: Device(algorithm).proof() for algorithm in ("ES256", "SM2")}
+_PROOFS = {algorithm: Device(algorithm).proof(URL, NOW) for algorithm in ("ES256", "SM2")}
 
 
 @given(
@@ -185,8 +161,11 @@ def test_only_one_spelling_of_base64() -> None:
 async def test_a_proof_is_used_once() -> None:
     limits = Limits(ManualClock(int(NOW * 1000)), 100)
     device = Device()
-    proof = check(device.proof(), method="POST", url=URL, now_s=NOW)
+    proof = device.proof(URL, NOW, jti="the same name")
     await spend(limits, proof)
-    with pytest.raises(BadProof, match="before"):
-        await spend(limits, proof)
-    await spend(limits, check(device.proof(jti="another name"), method="POST", url=URL, now_s=NOW))
+    again = device.proof(URL, NOW + 1, jti="the same name")  # the same name in another proof
+    for used in (proof, again):
+        with pytest.raises(BadProof, match="before"):
+            await spend(limits, used)
+    await spend(limits, device.proof(URL, NOW, jti="another name"))
+    await spend(limits, Device().proof(URL, NOW, jti="the same name"))

@@ -19,6 +19,7 @@ from core.actions import Principal
 from core.bus import RedisBus
 from core.clock import SystemClock
 from core.db import Database, Transaction, connect
+from core.dpop import Shown
 from core.errors import Conflict, Forbidden, Invalid, Unauthenticated
 from core.ids import Ids
 from core.rng import SystemRng
@@ -42,12 +43,15 @@ class OpenGate:
         self.left: set[tuple[int, int]] = set()
         self.expires_ms = FAR_MS
 
-    def authenticate(self, token: str) -> Principal:
+    def authenticate(self, token: str, shown: Shown | None = None) -> Principal:
         try:
             person, enterprise = map(int, token.split(":"))
         except ValueError as error:
             raise Unauthenticated from error
         return Principal(person, enterprise, frozenset({"employee"}), person, "", self.expires_ms)
+
+    async def greet(self, coming: Sequence[tuple[Principal, Shown | None]]) -> list[str | None]:
+        return [None] * len(coming)
 
     async def admit(self, principals: Sequence[Principal]) -> list[str | None]:
         return ["left" if (p.enterprise_id, p.person_id) in self.left else None for p in principals]

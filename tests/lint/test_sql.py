@@ -46,6 +46,7 @@ GLOBAL: Final = {
     "gateway_applications": "an application becomes an enterprise",
     "gateway_proposals": "the bank's decisions about enterprises and people",
     "gateway_consents": "what a person agreed to before belonging anywhere",
+    "gateway_devices": "a device belongs to a person, in whichever enterprise",
     "gateway_codes": "a phone answers before anybody knows the enterprise",
     "gateway_code_counts": "messages are counted before anybody knows the enterprise",
     "gateway_login_failures": "a login is counted before anybody knows the enterprise",

@@ -300,7 +300,7 @@ async def test_an_apps_token_does_not_open_the_hub(kit: Kit) -> None:
 
     app = await kit.register()
     tokens = await kit.tokens(app)
-    gate = HubGate(kit.world.tokens, kit.world.runtime.db)
+    gate = HubGate(kit.world.tokens, kit.world.runtime.db, kit.world.clock)
     with pytest.raises(BankhubError):
         gate.authenticate(tokens["access_token"])
 

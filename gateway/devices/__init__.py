@@ -1,0 +1,1 @@
+"""Devices that have a key: bound with a second factor, listed, revoked."""

@@ -1,0 +1,180 @@
+"""Devices with keys: what a token that is bound to one is worth elsewhere, how a key is trusted, how it is revoked."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from gateway.demo import PEOPLE
+from tests.device import Device
+from tests.gateway.conftest import Answer, World
+from tests.gateway.sms import messages, newest_code
+
+ME = "gateway.identity.me"
+PHONES = {login: phone for login, _, phone, _ in PEOPLE}
+
+
+class Phone:
+    """Somebody's device: calls with its key."""
+
+    def __init__(self, world: World, login: str, algorithm: str = "ES256", name: str = "phone-1") -> None:
+        self.world, self.login_name, self.name = world, login, name
+        self.device = Device(algorithm)
+        self.number = PHONES[login]
+        self.body: dict[str, Any] = {}
+
+    @property
+    def jkt(self) -> str:
+        return self.device.key.thumbprint
+
+    def proof(self, action: str, token: str | None = None, **claims: Any) -> str:
+        url = f"{self.world.client.url}/v1/{action}"
+        return self.device.proof(url, self.world.clock.now_ms() / 1000, token=token, **claims)
+
+    async def login(self, **more: Any) -> Answer:
+        action = "gateway.identity.login"
+        person = self.world.people[self.login_name]
+        fields = {"login": person.login, "password": person.password, "device": self.name} | more
+        answer = await self.world.client.call(action, fields, DPoP=self.proof(action))
+        self.body = answer.body
+        return answer
+
+    async def call(self, action: str, fields: Any = None, *, token: str | None = None) -> Answer:
+        token = token or self.body["access_token"]
+        headers = {"Authorization": f"DPoP {token}", "DPoP": self.proof(action, token)}
+        return await self.world.client.call(action, fields, **headers)
+
+    async def bind(self, name: str = "我的手机") -> Answer:
+        self.world.clock.advance(1_000)
+        sent = await self.call("gateway.devices.send_code")
+        assert sent.status == 200, sent.body
+        code = await newest_code(self.world, self.number)
+        answer = await self.call("gateway.devices.bind", {"name": name, "code": code})
+        if answer.status == 200:
+            self.body |= answer.body
+        self.world.clock.advance(61_000)  # the next message may be sent
+        return answer
+
+
+@pytest.mark.requirement("S06")
+@pytest.mark.parametrize("algorithm", ["ES256", "SM2"])
+async def test_a_bound_token_is_worth_nothing_without_its_key(world: World, algorithm: str) -> None:
+    phone, thief = Phone(world, "yangmin", algorithm), Phone(world, "yangmin")
+    assert (await phone.login()).status == 200
+    token = phone.body["access_token"]
+    assert world.tokens.verify(token).jkt == phone.jkt
+    assert (await phone.call(ME)).status == 200
+
+    call = world.client.call
+    assert (await call(ME, token=token)).status == 401, "as a bearer token"
+    assert (await call(ME, Authorization=f"DPoP {token}")).status == 401, "without a proof"
+    stolen = await thief.call(ME, token=token)
+    assert stolen.status == 401, "with another key's proof"
+    assert 'error="invalid_dpop_proof"' in stolen.headers["WWW-Authenticate"]
+    other = phone.proof("gateway.identity.list_sessions", token)
+    assert (await call(ME, Authorization=f"DPoP {token}", DPoP=other)).status == 401, "for another action"
+    proof = phone.proof(ME, token)
+    assert (await call(ME, Authorization=f"DPoP {token}", DPoP=proof)).status == 200
+    assert (await call(ME, Authorization=f"DPoP {token}", DPoP=proof)).status == 401, "used before"
+    old = phone.proof(ME, token, iat=world.clock.now_ms() / 1000 - 61)
+    assert (await call(ME, Authorization=f"DPoP {token}", DPoP=old)).status == 401, "too old"
+
+
+async def test_a_bearer_token_does_not_become_bound_by_a_proof(world: World) -> None:
+    bearer = (await world.login("yangmin"))["access_token"]
+    phone = Phone(world, "yangmin")
+    assert (await phone.call(ME, token=bearer)).status == 401
+    assert (await world.client.call(ME, token=bearer, DPoP=phone.proof(ME, bearer))).status == 401
+
+
+@pytest.mark.requirement("S06", "S02")
+async def test_refreshing_needs_the_key_and_a_thief_cannot_even_end_the_session(world: World) -> None:
+    phone, thief = Phone(world, "huangting"), Phone(world, "huangting")
+    await phone.login()
+    action, fields = (
+        "gateway.identity.refresh",
+        {"refresh_token": phone.body["refresh_token"], "device": "phone-1"},
+    )
+    assert (await world.client.call(action, fields)).status == 401
+    assert (await world.client.call(action, fields, DPoP=thief.proof(action))).status == 401
+    assert (await world.client.call(action, fields | {"device": "x"}, DPoP=thief.proof(action))).status == 401
+    renewed = await world.client.call(action, fields, DPoP=phone.proof(action))
+    assert renewed.status == 200
+    assert world.tokens.verify(renewed.body["access_token"]).jkt == phone.jkt
+    assert (await phone.call(ME, token=renewed.body["access_token"])).status == 200
+
+
+@pytest.mark.requirement("S07", "S02")
+async def test_a_key_is_trusted_with_a_second_factor_and_then_counts_as_one(world: World) -> None:
+    phone = Phone(world, "chenjing")
+    await phone.login()
+    before = phone.body["access_token"]
+    assert world.tokens.verify(before).acr == 1
+    wrong = await phone.call("gateway.devices.bind", {"name": "x", "code": "000000"})
+    assert wrong.status == 401
+    assert (await phone.bind()).status == 200
+    assert world.tokens.verify(phone.body["access_token"]).acr == 2
+    assert (await phone.call(ME)).status == 200
+    assert (await phone.call(ME, token=before)).status == 401, "the weaker token has ended"
+    (listed,) = (await phone.call("gateway.devices.list")).body
+    assert (listed["jkt"], listed["name"], listed["new"], listed["current"]) == (
+        phone.jkt,
+        "我的手机",
+        True,
+        True,
+    )
+    assert "信任新设备" in (await messages(world, phone.number))[-1]
+
+    await phone.login()
+    assert world.tokens.verify(phone.body["access_token"]).acr == 2, "password and a trusted key"
+    world.clock.advance(86_400_000)
+    await phone.login()
+    assert (await phone.call("gateway.devices.list")).body[0]["new"] is False
+
+
+async def test_only_so_many_devices_and_each_may_be_revoked(world: World) -> None:
+    phones = [Phone(world, "zhaolei", name=f"phone-{n}") for n in range(4)]
+    for phone in phones:
+        await phone.login()
+    for phone in phones[:3]:
+        assert (await phone.bind()).status == 200
+    assert (await phones[3].bind()).status == 409
+    first, second = phones[0], phones[1]
+    assert (await second.call("gateway.devices.revoke", {"jkt": first.jkt})).status == 200
+    assert (await first.call(ME)).status == 401, "its sessions have ended"
+    assert (await second.call("gateway.devices.revoke", {"jkt": first.jkt})).status == 404
+    world.clock.advance(61_000)
+    assert (await phones[3].bind()).status == 200
+    await first.login()
+    assert world.tokens.verify(first.body["access_token"]).acr == 1, "it is a stranger again"
+
+
+async def test_a_device_is_only_its_owners(world: World) -> None:
+    mine, other = Phone(world, "liuyang"), Phone(world, "lina")
+    await mine.login()
+    await mine.bind()
+    await other.login()
+    for action, fields in (("rename", {"jkt": mine.jkt, "name": "x"}), ("revoke", {"jkt": mine.jkt})):
+        assert (await other.call(f"gateway.devices.{action}", fields)).status == 404
+    assert (await other.call("gateway.devices.list")).body == []
+    assert (await mine.call("gateway.devices.rename", {"jkt": mine.jkt, "name": "新名字"})).status == 200
+    assert (await mine.call("gateway.devices.list")).body[0]["name"] == "新名字"
+
+
+async def test_a_code_binds_the_key_it_was_sent_for(world: World) -> None:
+    mine, stranger = Phone(world, "zhangwei"), Phone(world, "zhangwei", name="stolen-password")
+    await mine.login()
+    await stranger.login()
+    await mine.call("gateway.devices.send_code")
+    code = await newest_code(world, mine.number)
+    assert (await stranger.call("gateway.devices.bind", {"name": "x", "code": code})).status == 401
+    assert (await mine.call("gateway.devices.bind", {"name": "x", "code": code})).status == 200
+
+
+async def test_a_session_without_a_key_cannot_bind_and_ends_sooner(world: World) -> None:
+    body = await world.login("lina")
+    answer = await world.client.call("gateway.devices.send_code", token=body["access_token"])
+    assert answer.status == 403
+    hours = (body["session_expires_ms"] - world.clock.now_ms()) / 3_600_000
+    assert hours == pytest.approx(12)
