@@ -145,7 +145,7 @@ class Parts:
         self,
         sessions: Iterable[int],
         memberships: Iterable[tuple[int, int]],
-        renewed: Iterable[tuple[int, int]],
+        renewed: Iterable[tuple[int, int]] = (),  # a process of the version before says nothing of them
     ) -> None:
         revocations = self.tokens.revocations
         for session_id in sessions:

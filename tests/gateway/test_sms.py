@@ -158,5 +158,12 @@ def test_settings_choose_the_way(tmp_path: Path) -> None:
 
 
 def test_every_text_can_be_made() -> None:
-    params = {"code": "123456", "minutes": "2", "what": "付款", "phone": "138****0001", "enterprise": "青山"}
+    params = {
+        "code": "123456",
+        "minutes": "2",
+        "what": "付款",
+        "phone": "138****0001",
+        "enterprise": "青山",
+        "name": "手机",
+    }
     assert all("{" not in text(name, params) for name in TEXTS)
