@@ -27,7 +27,7 @@ from gateway.http import Edge
 from gateway.identity import actions as identity
 from gateway.invitations import actions as invitations
 from gateway.members import actions as members
-from gateway.oauth import authorize, exchange, inquiries, leaving
+from gateway.oauth import authorize, exchange, inquiries, leaving, sign_in
 from gateway.oauth import store as oauth_store
 from gateway.oauth.apps import actions as apps
 from gateway.oauth.parts import ENDED as APPS_ENDED
@@ -67,7 +67,7 @@ class GatewayService(Service):
         *actions_in(sessions, code_actions, registration, credentials, identity, members, departments),
         *actions_in(enterprises, contracts, invitations, support, staff),
         *actions_in(access, devices),
-        *actions_in(apps, authorize, exchange, inquiries, leaving),
+        *actions_in(apps, authorize, exchange, inquiries, leaving, sign_in),
     )
     handlers = handlers_in(events)
     jobs: Sequence[Job] = (Job("gateway.sessions.purge", purge, schedule=Every(3600)),)

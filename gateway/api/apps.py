@@ -73,6 +73,21 @@ class AppGrant(Value):
     granted_ms: int
 
 
+class AskedScope(Value):
+    """Something that an app asks for, in words for people."""
+
+    name: str
+    title: str
+
+
+class SignedIn(Value):
+    """Where the micro app's page goes next; None: first the person has to agree to what is `asked`."""
+
+    redirect: str | None
+    app: str
+    asked: list[AskedScope]
+
+
 class BridgeVerdict(Value):
     """What the host of a micro app may do for it."""
 
@@ -147,6 +162,16 @@ class RevokeGrant(Command[None], action="gateway.apps.revoke_grant"):
     """Take back what one has allowed an app."""
 
     grant_id: Id
+
+
+class SignIn(Command[SignedIn], action="gateway.apps.sign_in"):
+    """A micro app inside our own app asks for a code: its authorization request, answered without another login.
+
+    `agreed`: the host has shown what is asked for, and the person said yes.
+    """
+
+    parameters: Annotated[dict[str, Annotated[str, StringConstraints(max_length=2048)]], Field(max_length=40)]
+    agreed: bool = False
 
 
 class CheckBridge(Command[BridgeVerdict], action="gateway.apps.check_bridge"):

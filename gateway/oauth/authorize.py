@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Final
+from typing import Any, Final, Protocol
 
 import orjson
 
@@ -69,13 +69,12 @@ async def open_request(ctx: Context, command: Open) -> Shown:
     if client is None or not client.active:
         return Shown(kind="error", message=_UNKNOWN)
     ctx.audit(object=client.app_id)
-    pushed = given.get("request_uri", "")
-    if pushed.startswith(PUSHED):
-        digest = rules.digest(pushed.removeprefix(PUSHED))
-        kept = await store.take_pushed(ctx.tx, digest, client.app_id, ctx.clock.now())
-        if kept is None:
+    if given.get("request_uri", "").startswith(PUSHED):
+        pushed = await pushed_request(ctx, client, given["request_uri"])
+        if pushed is None:
             return Shown(kind="error", message=STALE)
-        request = rules.request_of(orjson.loads(kept))
+        request = pushed
+        await use_pushed(ctx, given["request_uri"])
     else:
         try:
             redirect_uri = rules.redirect_uri_of(client, given.get("redirect_uri"))
@@ -87,6 +86,18 @@ async def open_request(ctx: Context, command: Open) -> Shown:
             state = given.get("state", "")
             return _back(ctx, redirect_uri, state if len(state) <= 512 else None, refusal)
     return await _go_on(ctx, client, Interaction(ctx.rng.token()[:22], request), command.cookie)
+
+
+async def pushed_request(ctx: Context, client: Client, request_uri: str) -> Request | None:
+    """The request that this client has pushed, if it is there still."""
+    digest = rules.digest(request_uri.removeprefix(PUSHED))
+    kept = await store.pushed(ctx.tx, digest, client.app_id, ctx.clock.now())
+    return None if kept is None else rules.request_of(orjson.loads(kept))
+
+
+async def use_pushed(ctx: Context, request_uri: str) -> None:
+    """A pushed request is good once."""
+    await store.use_pushed(ctx.tx, rules.digest(request_uri.removeprefix(PUSHED)))
 
 
 def _back(ctx: Context, redirect_uri: str, state: str | None, refusal: Refusal) -> Shown:
@@ -188,7 +199,7 @@ async def _go_on(
     try:
         step, choice = rules.next_step(request, standing, now_ms)
         if step is Step.ISSUE and choice is not None and there is not None:
-            return await _issue(ctx, client, interaction, there, choice)
+            return await issue(ctx, client, interaction, there, choice)
     except Refusal as refusal:
         return _back(ctx, request.redirect_uri, request.state, refusal)
     new_cookie = None if cookie is not None else ctx.rng.token()
@@ -218,25 +229,48 @@ async def _choices(
     ctx: Context, client: Client, request: Request, person_id: int, acr: int
 ) -> tuple[Choice, ...]:
     """The enterprises of the person that have installed the app, and what it would get in each."""
-    table, found = oauth(ctx).scopes, []
+    found = []
     for enterprise_id, name, _ in await people.enterprises_of(ctx.tx, person_id):
-        installed = await apps.installation(ctx.tx, enterprise_id, client.app_id, ctx.clock.now())
-        if installed is None:
-            continue
-        who = Principal(person_id, enterprise_id, frozenset(), 0, "", 0, acr)
-        grants = await ctx.runtime.access.grants_now(ctx.tx, who)
-        scopes = effective(request.scopes, client, apps.scopes_of(installed), held_scopes(grants, table))
-        _, granted = await apps.grant(ctx.tx, enterprise_id, person_id, client.app_id)
-        found.append(Choice(enterprise_id, name, scopes, granted))
+        choice = await choice_in(ctx, client, request, person_id, acr, enterprise_id, name)
+        if choice is not None:
+            found.append(choice)
     return tuple(found)
+
+
+async def choice_in(
+    ctx: Context,
+    client: Client,
+    request: Request,
+    person_id: int,
+    acr: int,
+    enterprise_id: int,
+    name: str = "",
+) -> Choice | None:
+    """What the app would get of this person in this enterprise; None where it is not installed."""
+    installed = await apps.installation(ctx.tx, enterprise_id, client.app_id, ctx.clock.now())
+    if installed is None:
+        return None
+    who = Principal(person_id, enterprise_id, frozenset(), 0, "", 0, acr)
+    grants = await ctx.runtime.access.grants_now(ctx.tx, who)
+    held = held_scopes(grants, oauth(ctx).scopes)
+    scopes = effective(request.scopes, client, apps.scopes_of(installed), held)
+    _, granted = await apps.grant(ctx.tx, enterprise_id, person_id, client.app_id)
+    return Choice(enterprise_id, name, scopes, granted)
 
 
 # --- the code ---------------------------------------------------------------------------------------------------------
 
 
-async def _issue(
-    ctx: Context, client: Client, interaction: Interaction, there: Record, choice: Choice
+class Present(Protocol):
+    """Who is logged in: session_id, person_id, acr, authenticated_at."""
+
+    def __getitem__(self, name: str, /) -> Any: ...
+
+
+async def issue(
+    ctx: Context, client: Client, interaction: Interaction, there: Present, choice: Choice
 ) -> Shown:
+    """Remember what was granted; the way back to the app, with a code. Raises `Refusal`."""
     tx, now, request, settings = ctx.tx, ctx.clock.now(), interaction.request, ctx.runtime.settings
     person_id, enterprise_id = there["person_id"], choice.enterprise_id
     if not await people.lock_membership(tx, enterprise_id, person_id):

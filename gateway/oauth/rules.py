@@ -188,7 +188,6 @@ class Choice:
     name: str
     scopes: frozenset[str]
     granted: frozenset[str]
-    person_id: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -187,7 +187,7 @@ _PUSHED = sql(
     WHERE request_digest = $1 AND app_id = $2 AND expires_at > $3 FOR UPDATE
     """
 )
-_TAKE_PUSHED = sql("DELETE FROM gateway_app_pushed_requests WHERE request_digest = $1")
+_USE_PUSHED = sql("DELETE FROM gateway_app_pushed_requests WHERE request_digest = $1")
 _ONCE = sql("INSERT INTO gateway_app_once (id_digest, expires_at) VALUES ($1, $2)")
 
 
@@ -196,12 +196,15 @@ async def push(db: Queries, digest: bytes, app_id: int, request: str, expires_at
     await db.execute(_PUSH, digest, app_id, request, expires_at)
 
 
-async def take_pushed(db: Queries, digest: bytes, app_id: int, now: datetime) -> str | None:
-    """The request this client has pushed, which is gone with this."""
+async def pushed(db: Queries, digest: bytes, app_id: int, now: datetime) -> str | None:
+    """The request this client has pushed; of two who have its name one waits."""
     found: str | None = await db.fetchval(_PUSHED, digest, app_id, now)
-    if found is not None:
-        await db.execute(_TAKE_PUSHED, digest)
     return found
+
+
+async def use_pushed(db: Queries, digest: bytes) -> None:
+    """A pushed request is good once."""
+    await db.execute(_USE_PUSHED, digest)
 
 
 async def first_time(tx: Transaction, digest: bytes, expires_at: datetime) -> bool:
@@ -227,7 +230,7 @@ _BROWSER = sql(
     exempt="a person logs in once for all of their enterprises",
 )
 _SESSION = sql(
-    "SELECT person_id, enterprise_id, device FROM gateway_sessions WHERE session_id = $1",
+    "SELECT person_id, enterprise_id, device, acr, created_at, ended_at FROM gateway_sessions WHERE session_id = $1",
     exempt="a session belongs to a person; the enterprise is only where it is at the moment",
 )
 _INSERT_BROWSER = sql(
@@ -248,7 +251,7 @@ async def browser(
 
 
 async def session(db: Queries, session_id: int) -> Record | None:
-    """person_id, enterprise_id, device of a session."""
+    """person_id, enterprise_id, device, acr, created_at, ended_at of a session."""
     return await db.fetchrow(_SESSION, session_id)
 
 

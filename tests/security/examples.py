@@ -189,6 +189,20 @@ EXAMPLES: dict[str, Example] = {
     "gateway.apps.installations": Example(_none),
     "gateway.apps.grants": Example(_none, "answered"),
     "gateway.apps.revoke_grant": Example(lambda t: {"grant_id": str(t.grant_id)}),
+    "gateway.apps.sign_in": Example(
+        lambda t: {
+            "parameters": {
+                "client_id": str(t.app_id),
+                "redirect_uri": "https://app.example/cb",
+                "response_type": "code",
+                "scope": "openid",
+                "nonce": "n",
+                "code_challenge": "x" * 43,
+                "code_challenge_method": "S256",
+            }
+        },
+        "answered",
+    ),
     "gateway.apps.check_bridge": Example(
         lambda t: {"bridge_token": "x", "origin": "https://app.example", "api": "login"}
     ),

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Any
+from urllib.parse import parse_qsl, urlsplit
+
 import pytest
 from joserfc import jwt
 from joserfc.jwk import KeySet
@@ -428,6 +431,61 @@ async def test_logout_without_a_hint_asks(kit: Kit) -> None:
     done = await kit.browser.post("/oauth/logout", {"page": kit.browser.page})
     assert "已退出登录" in done.text
     assert await kit.members(tokens["access_token"]) == 401
+
+
+# --- micro apps inside our own app ------------------------------------------------------------------------------------
+
+
+async def test_a_micro_app_signs_in_without_another_login(kit: Kit) -> None:
+    app, proof = await kit.register(), Verifier()
+    own = await kit.world.login("chenjing")
+    call = kit.world.client.call
+    asked = {"parameters": kit.request(app, proof)}
+    first = await call("gateway.apps.sign_in", asked, token=own["access_token"])
+    assert first.body["redirect"] is None
+    assert {"name": "contacts:read", "title": "查看通讯录"} in first.body["asked"]
+    done = await call("gateway.apps.sign_in", asked | {"agreed": True}, token=own["access_token"])
+    answer = dict(parse_qsl(urlsplit(done.body["redirect"]).query))
+    assert answer["iss"] == kit.url
+    assert answer["state"] == "state-1"
+    tokens = await kit.exchange(app, answer["code"], proof)
+    assert await kit.members(tokens.json["access_token"]) == 200
+    again = await call("gateway.apps.sign_in", asked, token=own["access_token"])
+    assert again.body["redirect"], "consent is remembered"
+    within = await call("gateway.apps.sign_in", asked, token=tokens.json["access_token"])
+    assert within.status == 403, "an app does not sign others in"
+    for wrong in ({"redirect_uri": "https://evil.example"}, {"code_challenge_method": "plain"}):
+        refused = await call(
+            "gateway.apps.sign_in",
+            {"parameters": kit.request(app, proof) | wrong, "agreed": True},
+            token=own["access_token"],
+        )
+        assert refused.status == 422
+    browser = await call(
+        "gateway.apps.sign_in",
+        {"parameters": kit.request(app, proof, prompt="login"), "agreed": True},
+        token=own["access_token"],
+    )
+    assert browser.status == 409
+    there = await kit.world.login("wuxia")
+    foreign = await call("gateway.apps.sign_in", asked | {"agreed": True}, token=there["access_token"])
+    assert foreign.status == 404
+    await call("gateway.identity.logout", token=own["access_token"])
+    assert await kit.members(tokens.json["access_token"]) == 401, "it rests on that login"
+
+
+async def test_a_pushed_request_survives_the_question(kit: Kit) -> None:
+    app, proof = await kit.register(SERVER), Verifier()
+    pushed = (await kit.post("/oauth/par", app, kit.request(app, proof))).json["request_uri"]
+    own = await kit.world.login("chenjing")
+    asked = {"parameters": {"client_id": app.client_id, "request_uri": pushed}}
+
+    async def sign_in(**more: bool) -> Any:
+        return await kit.world.client.call("gateway.apps.sign_in", asked | more, token=own["access_token"])
+
+    assert (await sign_in()).body["asked"]
+    assert (await sign_in(agreed=True)).body["redirect"]
+    assert (await sign_in(agreed=True)).status == 422, "and is good once"
 
 
 # --- the bridge of micro apps ----------------------------------------------------------------------------------------
