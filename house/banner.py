@@ -8,8 +8,13 @@ from typing import Any
 _ENGINES = {"postgres": "PostgreSQL", "valkey": "Valkey", "s3": "SeaweedFS"}
 
 
-def banner(note: Mapping[str, Any], demo: Sequence[Mapping[str, Any]] | None, took_s: float) -> str:
-    """The text; `note` is the supervisor's, `demo` the demonstration's logins."""
+def banner(
+    note: Mapping[str, Any],
+    demo: Sequence[Mapping[str, Any]] | None,
+    took_s: float,
+    client_id: str | None = None,
+) -> str:
+    """The text; `note` is the supervisor's, `demo` the demonstration's logins, `client_id` that of its app."""
     embedded = ", ".join(name for key, name in _ENGINES.items() if key in note["engines"])
     workers = f"{note['workers']} worker{'s' if note['workers'] != 1 else ''}"
     engines = f"embedded {embedded}" if embedded else "external engines"
@@ -21,6 +26,11 @@ def banner(note: Mapping[str, Any], demo: Sequence[Mapping[str, Any]] | None, to
     ]
     if demo:
         lines += _demonstration(demo)
+        if client_id is not None:
+            lines += [
+                "",
+                f"  Apps of others, by OAuth (docs/oauth.md): there is one with client_id {client_id}.",
+            ]
     lines += ["", f"  State is in {note['var']}, logs are in its log/. Ctrl-C or ./bankhub down stops.", ""]
     return "\n".join(lines)
 

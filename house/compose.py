@@ -195,6 +195,7 @@ def columns_of(settings: Settings) -> Columns:
 async def seed(settings: Settings) -> None:
     """Load the demonstration and note its logins (mode 0600) for `up` and `chat`; the note says that it is loaded."""
     from gateway.demo import seed as load_people
+    from gateway.oauth.demo import seed_app as load_app
     from gateway.people import ActivePeople
     from im.demo import seed as load_conversations
     from im.service import ImService
@@ -206,10 +207,11 @@ async def seed(settings: Settings) -> None:
         try:
             people = await load_people(runtime)
             await load_conversations(runtime, people)
+            client_id = await load_app(runtime, people)
         finally:
             await host.stop()
     assert settings.database_url is not None
-    write_demo(settings.var_dir, settings.database_url.get_secret_value(), people)
+    write_demo(settings.var_dir, settings.database_url.get_secret_value(), people, client_id)
     announce_ready()
 
 

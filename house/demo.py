@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 NOTE = "logins.json"
 
 
-def write_demo(var: Path, database_url: str, people: Sequence[DemoPerson]) -> None:
-    """Note that the demonstration is loaded, and its logins."""
+def write_demo(var: Path, database_url: str, people: Sequence[DemoPerson], client_id: str) -> None:
+    """Note that the demonstration is loaded, its logins, and what its app calls itself."""
     logins = [
         {
             "login": person.login,
@@ -31,7 +31,7 @@ def write_demo(var: Path, database_url: str, people: Sequence[DemoPerson]) -> No
         for person in people
     ]
     var.mkdir(exist_ok=True)
-    note = {"database": _mark(database_url), "logins": logins}
+    note = {"database": _mark(database_url), "logins": logins, "client_id": client_id}
     write_private(var / NOTE, json.dumps(note, ensure_ascii=False, indent=2) + "\n")
 
 
@@ -39,9 +39,19 @@ def read_demo(var: Path, database_url: str | None = None) -> list[dict[str, Any]
     """The logins; None when the demonstration is not loaded (in this database, where one is given)."""
     try:
         note = json.loads((var / NOTE).read_bytes())
+        if "client_id" not in note:
+            return None  # loaded by a version that had no app: load what is missing
         if database_url is not None and note["database"] != _mark(database_url):
             return None
         return list(note["logins"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def read_client_id(var: Path) -> str | None:
+    """The client_id of the demonstration's app; None: it is not loaded."""
+    try:
+        return str(json.loads((var / NOTE).read_bytes())["client_id"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
 

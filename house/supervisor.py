@@ -26,7 +26,7 @@ from core.errors import Unavailable
 from core.settings import Settings
 from house.banner import banner
 from house.compose import columns_of
-from house.demo import read_demo
+from house.demo import read_client_id, read_demo
 from house.texts import FILE, follow
 from house.workers import Worker, announce_ready
 
@@ -134,7 +134,7 @@ class Supervisor:
         note = self._note()
         write_private(self.var / NOTE, json.dumps(note, indent=2) + "\n")
         self._noted = True
-        self._say(banner(note, read_demo(self.var), took_s))
+        self._say(banner(note, read_demo(self.var), took_s, read_client_id(self.var)))
         announce_ready()
         await asyncio.gather(
             self._engines.supervise(self._moved),
