@@ -149,13 +149,45 @@ def doctor(
 
 @app.command(rich_help_panel="Look")
 def verify(
-    stream: Annotated[int | None, typer.Argument(help="Conversation or stream id (default: all).")] = None,
+    what: Annotated[
+        str | None, typer.Argument(help="A stream's id, or `audit` (default: all streams).")
+    ] = None,
+    seals: Annotated[
+        Path | None, typer.Option(help="audit: exported seals, or a log with them (default: our own file).")
+    ] = None,
 ) -> None:
-    """Walk the digest chains of stored streams and say where one breaks."""
-    from house.compose import verify as walk
+    """Walk digest chains, of stored streams or of the audit, and say where one breaks."""
+    from house.verify import audit, streams
 
+    if what is not None and what != "audit" and not what.isdecimal():
+        raise typer.BadParameter("a stream's id, or `audit`")
     with engines_of(load(), {"postgres"}) as settings:
-        raise typer.Exit(run(walk(settings, stream)))
+        if what == "audit":
+            raise typer.Exit(run(audit(settings, seals)))
+        raise typer.Exit(run(streams(settings, None if what is None else int(what))))
+
+
+@app.command(rich_help_panel="Look")
+def keys(
+    add: Annotated[bool, typer.Option("--add", help="Make keys for purposes that have none.")] = False,
+    rotate: Annotated[
+        str | None, typer.Option(help="Make the next key of this purpose the current one.")
+    ] = None,
+    retire: Annotated[
+        str | None, typer.Option(help="Forget a previous key that nothing needs any more: columns.1")
+    ] = None,
+    at_once: Annotated[
+        bool, typer.Option(help="rotate: though not every process may know the next key yet.")
+    ] = False,
+) -> None:
+    """Say which keys there are, how old, and when each is due; turn and retire them."""
+    from house.keys import keys as manage
+
+    quiet_logs()
+    if retire is None:
+        raise typer.Exit(manage(load(), add=add, rotate=rotate, at_once=at_once))
+    with engines_of(load(), {"postgres"}) as settings:  # to ask whether anything needs it
+        raise typer.Exit(manage(settings, add=add, rotate=rotate, retire=retire, at_once=at_once))
 
 
 @app.command(rich_help_panel="Look")

@@ -23,6 +23,7 @@ from core.errors import Internal, Unauthenticated
 
 if TYPE_CHECKING:
     from core.actions import Action, Command, Event
+    from core.audit import Row
     from core.clock import Clock
     from core.crypto.columns import Columns
     from core.db import Transaction
@@ -55,6 +56,7 @@ class Effects:
     """What one attempt at a transaction has asked for; thrown away when the attempt is rolled back."""
 
     events: list[Event] = field(default_factory=list)
+    records: list[Row] = field(default_factory=list)  # for the audit: of this invocation and those it called
     hooks: list[Hook] = field(default_factory=list)
     calls: int = 0  # nested calls so far: numbers their idempotency keys
     doomed: bool = False  # a nested write failed half-way: nothing of this may be committed

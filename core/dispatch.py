@@ -25,6 +25,7 @@ from core.errors import (
     BankhubError,
     Conflict,
     DeadlineExceeded,
+    Forbidden,
     Internal,
     Invalid,
     TooManyRequests,
@@ -45,6 +46,7 @@ E = TypeVar("E", bound=Event)
 _CALLS = counter("bankhub_actions_total", "Invocations of actions by outcome", ("action", "edge", "code"))
 _SECONDS = histogram("bankhub_action_seconds", "From admission to answer, commit included", ("action",))
 _outcomes, _seconds = cache(_CALLS.labels), cache(_SECONDS.labels)  # to look one up costs more than to count
+_UNRECORDED = counter("bankhub_audit_unrecorded_total", "Refusals beyond what is recorded of one caller")
 _REFUSALS = Rate(
     burst=20, per_s=0.5
 )  # audit rows of refused access: enough to see it, too few to fill a disk
@@ -136,13 +138,21 @@ class Dispatcher:
             ctx.grants = await self._grants(action, who)
             permit(action, who, ctx.grants, internal=call.internal)
         except BankhubError as refusal:
-            if action.audited and who is not None and not refusal.temporary:
-                try:
-                    await self.runtime.limits.take("refusals", caller, _REFUSALS)
-                except TooManyRequests:
-                    raise refusal from None
-                await self.runtime.db.run(audit.record, ctx, action, None, refusal.code)
+            if who is not None and not refusal.temporary and await self._worth_recording(ctx):
+                await self.runtime.db.run(audit.insert, [audit.row_of(ctx, action, None, refusal.code)])
             raise
+
+    async def _worth_recording(self, ctx: Context) -> bool:
+        """Whether this caller was not refused so often lately that the record tells nothing new."""
+        who = ctx.principal
+        caller: object = who and ((who.person_id, who.device) if who.is_service else who.person_id)
+        caller = caller or ctx.source.address
+        try:
+            await self.runtime.limits.take("refusals", caller, _REFUSALS)
+        except TooManyRequests:
+            _UNRECORDED.inc()
+            return False
+        return True
 
     async def _grants(self, action: Action[Any, Any], who: Principal | None) -> Grants | None:
         """What the caller has, as far as it matters here; seconds old at most."""
@@ -245,7 +255,7 @@ class Dispatcher:
         await self._permit_now(tx, action, ctx)
         result = await action.handler(ctx, command)
         if action.audited:
-            await audit.record(tx, ctx, action, request, "ok")
+            ctx.effects.records.append(audit.row_of(ctx, action, request, "ok"))
         await self._seal(tx, ctx)
         if slot is not None:
             await idempotency.finish(tx, slot, command.result.dump_python(result))
@@ -257,7 +267,7 @@ class Dispatcher:
         """A handler that opens its own transactions; its audit row comes after, in one more."""
         result = await action.handler(ctx, command)
         if action.audited:
-            await self.runtime.db.run(audit.record, ctx, action, request, "ok")
+            await self.runtime.db.run(audit.insert, [audit.row_of(ctx, action, request, "ok")])
         return result
 
     async def _remember_refusal(
@@ -270,14 +280,16 @@ class Dispatcher:
     ) -> None:
         """Store what would be refused again, and audit it. The caller gets the refusal even if this fails."""
         storable = slot is not None and idempotency.storable(refusal)
-        if not (storable or action.audited) or isinstance(refusal, TooManyRequests):
+        recorded = action.audited or (isinstance(refusal, Forbidden) and await self._worth_recording(ctx))
+        if not (storable or recorded) or isinstance(refusal, TooManyRequests):
             return
+        row = audit.row_of(ctx, action, request, refusal.code) if recorded else None
 
         async def store(tx: Transaction) -> None:
             if storable and slot is not None:
                 await idempotency.refuse(tx, slot, refusal, self.runtime.clock.now())
-            if action.audited:
-                await audit.record(tx, ctx, action, request, refusal.code)
+            if row is not None:
+                await audit.insert(tx, [row])
 
         try:
             await self.runtime.db.run(store)
@@ -311,6 +323,8 @@ class Dispatcher:
             raise Internal("a nested call failed half-way and its error was swallowed")
         if ctx.effects.events:
             await outbox.append(tx, ctx.effects.events, ids=ctx.ids, clock=ctx.clock, trace=ctx.trace)
+        if ctx.effects.records:
+            await audit.insert(tx, ctx.effects.records)
 
     async def _after_commit(self, ctx: Context) -> None:
         hooks, ctx.effects = ctx.effects.hooks, Effects()
@@ -357,7 +371,7 @@ class Dispatcher:
             try:
                 result = await action.handler(inner, command)
                 if action.audited:
-                    await audit.record(inner.tx, inner, action, command.model_dump(), "ok")
+                    ctx.effects.records.append(audit.row_of(inner, action, command.model_dump(), "ok"))
             except BaseException:
                 if action.audited:
                     ctx.effects.doomed = True

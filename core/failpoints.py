@@ -25,6 +25,7 @@ NAMES: Final = frozenset(
         "hub.after_commit_before_ack",  # durable, not answered: the retry must be a duplicate
         "hub.after_ack_before_fanout",  # answered, not delivered: the others must find it by seq
         "outbox.mid_delivery",  # a handler's effect is committed, the outbox row not yet closed
+        "audit.before_commit",  # rows have their places and their seal, nothing durable
         "jobs.after_run",  # a job's work is done, its row not yet closed
     }
 )

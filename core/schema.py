@@ -19,7 +19,8 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-from core import audit, idempotency
+from core import idempotency
+from core.audit import schema as audit
 from core.db.metadata import metadata
 
 __all__ = ["audit", "idempotency", "metadata"]

@@ -74,10 +74,17 @@ class Settings(BaseSettings):
     # --- keys -------------------------------------------------------------------------------------------------
     keys_file: Path | None = None  # the ring of keys, a mounted secret; None: made and kept under var_dir
     keys_reload_s: float = Field(default=5.0, gt=0)  # how soon a rotation is noticed; nothing waits for it
+    sm2_threads: int = Field(default=2, ge=1)  # that sign: four thousand a second each
     kms_url: str | None = None  # https://…; None: the ring is kept in the file as it is
     kms_key: str = "bankhub"  # the name of our wrapping key there
     kms_token_file: Path | None = None
     kms_timeout_s: float = Field(default=5.0, gt=0)
+
+    # --- audit ------------------------------------------------------------------------------------------------
+    audit_chain_s: float = Field(default=1.0, gt=0)  # how long a row is without its place in the sealed chain
+    audit_seals_file: Path | None = (
+        None  # seals leave the database to here; None: audit/seals.jsonl in var_dir
+    )
 
     # --- actions ----------------------------------------------------------------------------------------------
     idempotency_retention_s: float = Field(default=7 * 86400.0, gt=0)  # a phone may be off for some days

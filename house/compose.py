@@ -215,22 +215,6 @@ async def seed(settings: Settings) -> None:
     announce_ready()
 
 
-async def verify(settings: Settings, stream_id: int | None) -> int:
-    """Walk the digest chains and print what was found; the exit code."""
-    from hub.verify import verify as walk
-
-    db = await open_database(settings)
-    try:
-        result = await walk(db, stream_id)
-    finally:
-        await db.close()
-    print(f"{result.streams} streams, {result.entries} entries ({result.removed} with their content removed)")
-    for fault in result.faults:
-        print(f"stream {fault.stream_id} breaks at entry {fault.seq}: {fault.why}")
-    print("every chain holds" if not result.faults else f"{len(result.faults)} chains are broken")
-    return 1 if result.faults else 0
-
-
 def actions() -> list[Action[Any, Any]]:
     """Every action there is, by name, without starting anything."""
     from gateway.service import GatewayService

@@ -15,10 +15,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from core.clock import SystemClock
+from core.crypto.keyring import open_keyring
 from core.db import sql
 from core.errors import BankhubError
 from core.settings import Settings
 from house.engines import engines_of
+from house.keys import overdue
 from house.supervisor import PortTaken, read_note, reserve, wanted_engines
 
 _NOW = sql("SELECT CURRENT_TIMESTAMP")
@@ -76,6 +79,7 @@ def _place(settings: Settings) -> Iterator[Finding]:
     level, advice = ("ok", "") if free >= _DISK_BYTES else ("warn", "PostgreSQL stops when the disk is full")
     yield Finding(level, f"{free / (1 << 30):.1f} GiB free for {var}", advice)
     yield from _secrets(var)
+    yield from _keys(settings)
     note = read_note(var)
     if note is not None:
         yield Finding("ok", f"running: process {note['pid']}, {note['gateway_url']}, {note['hub_url']}")
@@ -97,6 +101,23 @@ def _secrets(var: Path) -> Iterator[Finding]:
             yield Finding(
                 "bad", f"{path} can be read by others", f"chmod 600 {path}; then change what is in it"
             )
+
+
+def _keys(settings: Settings) -> Iterator[Finding]:
+    """The self test, the ring of keys, and which of them should have turned."""
+    if settings.keys_file is None and not (settings.var_dir / "keys" / "ring.json").exists():
+        return  # `up` makes one
+    try:
+        ring = open_keyring(settings, SystemClock())
+    except BankhubError as error:
+        yield Finding("bad", f"the keys: {error.message}")
+        return
+    late = [record.key_id for record in overdue(ring)]
+    due = min(record.rotation_due for record in ring.inventory() if record.rotation_due is not None)
+    advice = f"{', '.join(late)} should have turned: `bankhub keys --rotate`" if late else ""
+    yield Finding(
+        "warn" if late else "ok", f"{len(ring.inventory())} keys, the next turns by {due:%Y-%m-%d}", advice
+    )
 
 
 async def _engines(settings: Settings) -> AsyncIterator[Finding]:

@@ -199,7 +199,13 @@ def test_a_killed_supervisor_leaves_nothing_behind_and_up_recovers(running: Hous
 
 
 def test_verbs_beside_a_running_house(running: House) -> None:
-    for words in (["migrate"], ["verify"], ["doctor"]):
+    for words in (
+        ["migrate"],
+        ["verify"],
+        ["verify", "audit"],
+        ["doctor"],
+        ["keys", "--rotate", "tokens", "--at-once"],
+    ):
         answer = running.run(*words)
         assert answer.returncode == 0, answer.stdout + answer.stderr
     assert running.log_in()["access_token"]
@@ -238,6 +244,8 @@ def test_verbs_that_need_no_house(resting: House) -> None:
         (["openapi"], '"openapi": "3.1.0"'),
         (["migrate"], "the database is up to date"),
         (["verify"], "every chain holds"),
+        (["verify", "audit"], "every chain holds"),
+        (["keys"], "columns.1"),
         (["doctor"], "all is well"),
         (["doctor", "--outbox"], "nothing is parked"),
     ):

@@ -55,11 +55,11 @@ class Columns:
     """Seals and opens values with the keys of a ring."""
 
     def __init__(self, keys: Keyring, rng: Rng) -> None:
-        self._keys, self._rng = keys, rng
+        self.keys, self._rng = keys, rng
 
     def seal(self, column: Column, row_id: int, value: str) -> Sealed:
         """The value, encrypted with the current keys for this row."""
-        key, index_key = self._keys.current(COLUMNS), self._keys.current(INDEXES)
+        key, index_key = self.keys.current(COLUMNS), self.keys.current(INDEXES)
         nonce = self._rng.randbytes(sm4.NONCE_BYTES)
         head = bytes((_FORMAT,)) + key.version.to_bytes(2)
         cipher = sm4.seal(key.material, nonce, value.encode(), _place(column, row_id, head))
@@ -70,18 +70,18 @@ class Columns:
         head, rest = sealed[:_HEAD_BYTES], sealed[_HEAD_BYTES:]
         if len(sealed) < OVERHEAD_BYTES or head[0] != _FORMAT:
             raise sm4.NotAuthentic
-        key = self._keys.get(COLUMNS, int.from_bytes(head[1:]))
+        key = self.keys.get(COLUMNS, int.from_bytes(head[1:]))
         nonce, cipher = rest[: sm4.NONCE_BYTES], rest[sm4.NONCE_BYTES :]
         return sm4.open_sealed(key.material, nonce, cipher, _place(column, row_id, head)).decode()
 
     def indexes(self, column: Column, value: str) -> list[bytes]:
         """Every index that a row with this value may carry, the current key's first."""
-        return [_index(key, column, value) for key in self._keys.all(INDEXES)]
+        return [_index(key, column, value) for key in self.keys.all(INDEXES)]
 
     @property
     def versions(self) -> tuple[int, int]:
         """Of the current keys: rows with others are due to be sealed again."""
-        return self._keys.current(COLUMNS).version, self._keys.current(INDEXES).version
+        return self.keys.current(COLUMNS).version, self.keys.current(INDEXES).version
 
 
 def _place(column: Column, row_id: int, head: bytes) -> bytes:

@@ -21,7 +21,7 @@ import structlog
 
 from core.clock import Clock, from_ms
 from core.crypto import ring as rings
-from core.crypto import selftest, sm2, sm4
+from core.crypto import selftest, sm4
 from core.crypto.kms import Kms, kms_of
 from core.crypto.ring import PURPOSES, Key, Purpose, Ring
 from core.errors import BankhubError, Invalid
@@ -200,11 +200,6 @@ def open_keyring(settings: Settings, clock: Clock, rng: Rng | None = None) -> Ke
     """The keyring that settings name. Raises as `Keyring` does, and `Unavailable` where the KMS does not answer."""
     path = settings.keys_file or settings.var_dir / "keys" / "ring.json"
     return Keyring(path, clock, ours=settings.keys_file is None, kms=kms_of(settings), rng=rng)
-
-
-def seal_point(key: Key) -> bytes:
-    """The public key of an SM2 key of the ring."""
-    return sm2.PrivateKey.from_pkcs8(key.material).point
 
 
 @contextmanager

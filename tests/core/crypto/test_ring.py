@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 from core.clock import ManualClock
 from core.crypto import ring as rings
 from core.crypto import selftest, sm4
-from core.crypto.keyring import Keyring, as_line, open_keyring, seal_point
+from core.crypto.keyring import Keyring, as_line, open_keyring
 from core.crypto.kms import HttpKms
+from core.crypto.provider import point_of
 from core.crypto.ring import AUDIT, COLUMNS, PURPOSES, SEALS, SETTLE_MS, TOKENS, Purpose, Ring
 from core.errors import Conflict, Internal, Invalid, Unavailable
 from core.keys import cluster_secret, read_secret
@@ -78,7 +79,7 @@ def test_a_ring_is_made_once_and_found_again(tmp_path: Path) -> None:
     assert path.stat().st_mode & 0o777 == 0o600
     for purpose in PURPOSES.values():
         assert one.current(purpose) == two.current(purpose)
-    assert len(seal_point(one.current(SEALS))) == 65
+    assert len(point_of(one.current(SEALS))) == 65
     assert "material" not in repr(one.current(COLUMNS))
 
 

@@ -1,0 +1,83 @@
+"""`keys`: the inventory of keys, and turning them."""
+
+from __future__ import annotations
+
+import asyncio
+
+from rich.console import Console
+from rich.table import Table
+
+from core.clock import SystemClock
+from core.crypto.keyring import KeyRecord, Keyring, open_keyring
+from core.crypto.ring import COLUMNS, INDEXES, PURPOSES, Purpose
+from core.errors import Conflict, Invalid
+from core.settings import Settings
+
+
+def keys(
+    settings: Settings,
+    *,
+    add: bool = False,
+    rotate: str | None = None,
+    retire: str | None = None,
+    at_once: bool = False,
+) -> int:
+    """Do what was asked for, then print the inventory; 1 where a rotation is overdue."""
+    clock = SystemClock()
+    ring = open_keyring(settings, clock)
+    if add:
+        ring.complete()
+    if rotate is not None:
+        key = ring.rotate(_purpose(rotate), at_once=at_once)
+        print(f"{key.key_id} is the current key now")
+    if retire is not None:
+        name, _, version = retire.partition(".")
+        if not version.isdecimal():
+            raise Invalid("which one? as in columns.1")
+        _retire(settings, ring, _purpose(name), int(version))
+        print(f"{retire} is forgotten")
+    now, table = clock.now(), Table(box=None, pad_edge=False)
+    for column in ("key", "algorithm", "state", "made", "rotation due", "kept in"):
+        table.add_column(column)
+    for record in ring.inventory():
+        due = "" if record.rotation_due is None else f"{record.rotation_due:%Y-%m-%d}"
+        due += " OVERDUE" if record.overdue(now) else ""
+        table.add_row(
+            record.key_id, record.algorithm, record.state, f"{record.created:%Y-%m-%d}", due, record.kept_in
+        )
+    Console(highlight=False).print(table)
+    return 1 if overdue(ring) else 0
+
+
+def overdue(ring: Keyring) -> list[KeyRecord]:
+    """Current keys that should have turned."""
+    return [record for record in ring.inventory() if record.overdue(SystemClock().now())]
+
+
+def _purpose(name: str) -> Purpose:
+    if name not in PURPOSES:
+        raise Invalid(f"there are keys for {', '.join(PURPOSES)}; not for {name}")
+    return PURPOSES[name]
+
+
+def _retire(settings: Settings, ring: Keyring, purpose: Purpose, version: int) -> None:
+    """Raises `Conflict` where something would become unreadable."""
+    if purpose.previous is None and purpose not in (COLUMNS, INDEXES):
+        raise Conflict(f"keys for {purpose.name} are kept: without them older evidence could not be verified")
+    if purpose in (COLUMNS, INDEXES):
+        place = 0 if purpose is COLUMNS else 1
+        used = sum(row[2] for row in asyncio.run(_in_use(settings)) if row[place] == version)
+        if used:
+            raise Conflict(f"{used} rows still need it: wait for the job that seals them again")
+    ring.retire(purpose, version)
+
+
+async def _in_use(settings: Settings) -> list[tuple[int, int, int]]:
+    from gateway.people.store import phone_keys
+    from house.compose import open_database
+
+    db = await open_database(settings)
+    try:
+        return await phone_keys(db)
+    finally:
+        await db.close()
