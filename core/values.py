@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import re
+import unicodedata
 from collections.abc import Mapping
 from typing import Annotated, Final
 
@@ -79,6 +80,23 @@ def _secret_out(value: SecretStr, info: SerializationInfo) -> str:
 
 Secret = Annotated[SecretStr, PlainSerializer(_secret_out)]
 """A password in a command: leaves only towards another process of ours; logs, digests and prints see ``***``."""
+
+
+_UNSEEN: Final = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
+
+
+def one_line(text: str) -> str:
+    """Text as names and titles are kept: one line, trimmed. Raises `ValueError` where there is none.
+
+    Characters that cannot be seen or that turn the direction around are refused: two names that look the same would
+    not be, and a name could rewrite the line that it stands in.
+    """
+    text = " ".join(text.split())
+    if not text:
+        raise ValueError("there is nothing to see")
+    if any(char != "\u200d" and unicodedata.category(char) in _UNSEEN for char in text):
+        raise ValueError("visible characters only")
+    return text
 
 
 class Value(BaseModel):

@@ -22,7 +22,9 @@ async def chat(settings: Settings, *, login: str, password: str | None, to: str 
     note = read_note(settings.var_dir.absolute()) or {}
     if password is None:
         logins = read_demo(settings.var_dir) or []
-        password = next((one["password"] for one in logins if one["login"] == login), None)
+        password = next(
+            (one["password"] for one in logins if login in (one["login"], one.get("phone"))), None
+        )
     if password is None:
         raise Unauthenticated(
             f"no password for {login}: give --password (the demonstration's logins are known)"

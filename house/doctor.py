@@ -132,8 +132,12 @@ async def _engines(settings: Settings) -> AsyncIterator[Finding]:
             yield finding
     if settings.redis_url is not None:
         yield await _reachable("the bus", settings.redis_url.get_secret_value(), 6379)
+    note = read_note(settings.var_dir)
     if settings.s3_endpoint_url is not None:
         yield await _reachable("the object store", settings.s3_endpoint_url, 443)
+    if note is not None:
+        yield await _reachable("the gateway", note["gateway_url"], 80)
+        yield await _reachable("the hub", note["hub_url"], 80)
 
 
 async def _database(settings: Settings) -> AsyncIterator[Finding]:

@@ -26,6 +26,8 @@ def engines_of(settings: Settings, names: Collection[str]) -> Iterator[Settings]
             found["database_url"] = SecretStr(engines.database_url)
         if "valkey" in missing:
             found["redis_url"] = SecretStr(engines.redis_url)
+        if "s3" in missing:
+            found["s3_endpoint_url"] = engines.s3.endpoint
         yield settings.model_copy(update=found)
     finally:
         if ours:

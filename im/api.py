@@ -19,7 +19,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, Field, StringConstraints
 
 from core.actions import STAFF, Bytes, Command, Id, Permission, Value
-from im.conversations.rules import MEMBERS_PER_CHANGE, Kind, Role, clean_title
+from im.conversations.rules import MEMBERS_PER_CHANGE, TITLE_CHARS, Kind, Role, clean_title
 from im.ports import People
 
 __all__ = [
@@ -33,7 +33,7 @@ MESSAGES_READ = Permission("messages:read", "查看会话和消息", STAFF, risk
 MESSAGES_SEND = Permission("messages:send", "发送消息", STAFF, risk=1, scope=True)
 CONVERSATIONS_MANAGE = Permission("conversations:manage", "建群和管理群", STAFF, risk=1)
 
-Title = Annotated[str, StringConstraints(max_length=200), AfterValidator(clean_title)]
+Title = Annotated[str, StringConstraints(min_length=1, max_length=TITLE_CHARS), AfterValidator(clean_title)]
 Key = Annotated[str, StringConstraints(pattern=r"^[0-9A-Za-z_-]{1,64}$")]
 Seq = Annotated[int, Field(ge=1, le=2**53)]
 Persons = Annotated[list[Id], Field(min_length=1, max_length=MEMBERS_PER_CHANGE)]

@@ -21,7 +21,9 @@ from gateway.api import (
     ListRoles,
     MyAccess,
     PermissionInfo,
+    Permissions,
     RoleInfo,
+    Roles,
     ShowMyAccess,
 )
 from gateway.identity.store import lock_enterprise
@@ -43,9 +45,9 @@ TITLES: Final = {
 
 
 @action(ListPermissions, needs=MEMBER, audited=False)
-async def permissions(ctx: Context, command: ListPermissions) -> list[PermissionInfo]:
+async def permissions(ctx: Context, command: ListPermissions) -> Permissions:
     """The table of permissions of one's realm, by name."""
-    return [
+    shown = [
         PermissionInfo(
             name=one.name,
             title=one.title,
@@ -57,6 +59,7 @@ async def permissions(ctx: Context, command: ListPermissions) -> list[Permission
         )
         for one in _table(ctx)
     ]
+    return Permissions(permissions=shown)
 
 
 @action(ShowMyAccess, needs=PERSON, audited=False)
@@ -76,7 +79,7 @@ async def mine(ctx: Context, command: ShowMyAccess) -> MyAccess:
 
 
 @action(ListRoles, needs=ROLES_READ, audited=False)
-async def roles(ctx: Context, command: ListRoles) -> list[RoleInfo]:
+async def roles(ctx: Context, command: ListRoles) -> Roles:
     """Built-in roles and the enterprise's own, with how many people have them."""
     tx, enterprise_id = ctx.tx, ctx.enterprise_id
     counts = await store.holders(tx, enterprise_id)
@@ -103,7 +106,7 @@ async def roles(ctx: Context, command: ListRoles) -> list[RoleInfo]:
                 role=role, name=name, built_in=False, members=counts.get(role, 0), grants=own.get(role, [])
             )
         )
-    return found
+    return Roles(roles=found)
 
 
 @action(CreateRole, needs=ROLES_MANAGE, idempotent=True)

@@ -46,6 +46,18 @@ class RoleInfo(Value):
     grants: list[GrantInfo]
 
 
+class Permissions(Value):
+    """The table of permissions of one's realm, by name."""
+
+    permissions: list[PermissionInfo]
+
+
+class Roles(Value):
+    """Built-in roles, then the enterprise's own by name."""
+
+    roles: list[RoleInfo]
+
+
 class MyAccess(Value):
     """What one holds here and now: what a client shows and hides by. The server decides again at every call."""
 
@@ -57,7 +69,7 @@ class MyAccess(Value):
 # --- commands -------------------------------------------------------------------------------------------------------
 
 
-class ListPermissions(Command[list[PermissionInfo]], action="gateway.access.permissions"):
+class ListPermissions(Command[Permissions], action="gateway.access.permissions"):
     """The table of permissions, as the actions declare them."""
 
 
@@ -65,7 +77,7 @@ class ShowMyAccess(Command[MyAccess], action="gateway.access.mine"):
     """What one may do oneself."""
 
 
-class ListRoles(Command[list[RoleInfo]], action="gateway.access.roles"):
+class ListRoles(Command[Roles], action="gateway.access.roles"):
     """Built-in roles and the enterprise's own."""
 
 

@@ -28,10 +28,16 @@ class BoundDevice(Value):
     current: bool
 
 
+class Devices(Value):
+    """One's trusted devices, the oldest first."""
+
+    devices: list[BoundDevice]
+
+
 # --- commands -------------------------------------------------------------------------------------------------------
 
 
-class ListDevices(Command[list[BoundDevice]], action="gateway.devices.list"):
+class ListDevices(Command[Devices], action="gateway.devices.list"):
     """One's own devices whose keys are trusted."""
 
 

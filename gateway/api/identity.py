@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, StringConstraints
+from pydantic import AfterValidator, Field, StringConstraints
 
 from core.actions import STAFF, Command, Event, Id, Permission, Secret, Value
+from core.values import one_line
 
 Role = Annotated[str, StringConstraints(pattern=r"^([a-z][a-z_]{2,30}|[1-9][0-9]{0,18})$")]
 """A built-in role by its name, or one of the enterprise's own by its decimal id."""
-Name = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=64)]
+Name = Annotated[str, StringConstraints(min_length=1, max_length=64), AfterValidator(one_line)]
 Phone = Annotated[str, StringConstraints(strip_whitespace=True, pattern=r"^1[3-9][0-9]{9}$")]
 LoginName = Annotated[str, StringConstraints(to_lower=True, pattern=r"^[A-Za-z][A-Za-z0-9._-]{2,31}$")]
 

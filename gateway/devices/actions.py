@@ -13,6 +13,7 @@ from gateway.api import (
     BoundDevice,
     CodeSent,
     DeviceRevoked,
+    Devices,
     ListDevices,
     RenameDevice,
     RevokeDevice,
@@ -32,10 +33,10 @@ _PURPOSE = "bind_device"
 
 
 @action(ListDevices, needs=PERSON, audited=False)
-async def list_devices(ctx: Context, command: ListDevices) -> list[BoundDevice]:
+async def list_devices(ctx: Context, command: ListDevices) -> Devices:
     """One's own trusted devices, the oldest first."""
     who, now_ms, new_s = ctx.caller, ctx.clock.now_ms(), ctx.runtime.settings.device_new_s
-    return [
+    devices = [
         BoundDevice(
             jkt=row["jkt"],
             algorithm=row["algorithm"],
@@ -49,6 +50,7 @@ async def list_devices(ctx: Context, command: ListDevices) -> list[BoundDevice]:
         )
         for row in await store.of_person(ctx.tx, who.person_id)
     ]
+    return Devices(devices=devices)
 
 
 @action(SendBindingCode, needs=PERSON)

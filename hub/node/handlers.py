@@ -110,8 +110,11 @@ class Handlers:
         node.policy.check_send(frame.kind, body)
         packed = codec.pack(body)
         options = frame.options
-        packed_options = None
+        packed_options, reply_to = None, 0
         if options is not None:
+            reply_to = options.reply_to or 0
+            if 0 < reply_to <= session.floors[stream_id]:
+                raise Invalid("there is no such message to reply to")
             packed_options = codec.pack(options)
             if packed_options == b"\x80":
                 packed_options = None
@@ -120,7 +123,7 @@ class Handlers:
             Submission(
                 conn, frame.id, stream_id, session.principal.enterprise_id, session.principal.person_id,
                 node.rooms[stream_id].members_version, frame.key, frame.kind, packed, packed_options,
-                content_digest(frame.kind, packed, packed_options),
+                content_digest(frame.kind, packed, packed_options), target_seq=reply_to,
             ),
         )  # fmt: skip
 
@@ -260,7 +263,17 @@ class Handlers:
             session.calls -= 1
 
     def _act(self, conn: Connection, session: Session, frame: Act) -> None:
-        raise Unavailable("approval cards are not served yet", detail={"op": int(Op.ACT)})
+        conn.push(
+            (
+                Op.ERROR,
+                frame.id,
+                Unavailable.code,
+                "approval cards are not served yet",
+                False,
+                0,
+                {"op": int(Op.ACT)},
+            )
+        )
 
     def _ping(self, conn: Connection, session: Session, frame: Ping) -> None:
         if frame.id:

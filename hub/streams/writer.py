@@ -17,7 +17,7 @@ from msgspec import Struct
 
 from core.clock import Clock
 from core.db import CommitUnknown, UniqueViolation
-from core.errors import BankhubError, Conflict, Forbidden, Internal, NotFound, Unavailable
+from core.errors import BankhubError, Conflict, Forbidden, Internal, Invalid, NotFound, Unavailable
 from core.failpoints import failpoint
 from core.ids import Ids
 from hub.streams.rules import chain_digest
@@ -47,7 +47,7 @@ class Submission(Struct, eq=False):
     options: bytes | None
     content: bytes
     change: str | None = None
-    target_seq: int = 0
+    target_seq: int = 0  # what is amended, or replied to; 0: nothing
     value: Any = None
 
 
@@ -212,6 +212,8 @@ class GroupCommit:
                     self._amend_policy(s, target, now_ms)
                     if s.change == "recall":
                         erased.append((s.stream_id, s.target_seq))
+                elif s.target_seq > tails[s.stream_id][0]:
+                    raise Invalid("there is no such message to reply to")
             except BankhubError as error:
                 outcomes.append((s, error))
                 continue

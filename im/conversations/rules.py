@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Collection, Sequence
 from typing import Final, Literal
 
 from core.errors import Conflict, Forbidden, Invalid
+from core.values import one_line
 
 Kind = Literal["direct", "group"]
 Role = Literal["owner", "member"]
@@ -30,13 +30,9 @@ def clean_title(title: str) -> str:
 
     Invisible and direction-changing characters are refused: two groups that look the same would not be.
     """
-    title = " ".join(title.split())
-    if not 1 <= len(title) <= TITLE_CHARS:
+    if len(title) > TITLE_CHARS:
         raise ValueError(f"a title has 1 to {TITLE_CHARS} characters")
-    for char in title:
-        if char != "\u200d" and unicodedata.category(char) in ("Cc", "Cf", "Cs", "Zl", "Zp"):
-            raise ValueError("a title has visible characters only")
-    return title
+    return one_line(title)
 
 
 def pair(one: int, other: int) -> tuple[int, int]:

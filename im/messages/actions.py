@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from core.actions import Context, Rate, action
-from core.errors import NotFound
+from core.errors import Invalid, NotFound
 from hub import api as hub
 from im.api import (
     MESSAGES_READ,
@@ -34,6 +34,11 @@ async def send(ctx: Context, command: Send) -> Sent:
     """Say something; the same key is the same message, over HTTP and over the hub."""
     await mine(ctx, command.conversation_id)
     _POLICY.check_send(command.kind, command.body)
+    if command.options.reply_to:
+        try:
+            await _visible(ctx, command.conversation_id, command.options.reply_to)
+        except NotFound as error:
+            raise Invalid("there is no such message to reply to") from error
     made, duplicate = await hub.post(
         ctx, command.conversation_id, command.kind, command.body, key=command.key,
         sender_id=ctx.caller.person_id, options=_asked(command.options),

@@ -187,7 +187,7 @@ async def test_own_roles_are_made_changed_and_removed(place: Place) -> None:
     for wrong in ("roles:manage", "no:such"):
         with pytest.raises(Invalid):
             await place.call("wangfang", CreateRole(name="x", grants=[GrantInfo(permission=wrong)]))
-    listed = {one["role"]: one for one in (await place.call("wangfang", ListRoles())).value}
+    listed = {one["role"]: one for one in (await place.call("wangfang", ListRoles())).value["roles"]}
     assert listed[made["role"]]["grants"] == make.model_dump()["grants"]
     assert listed["administrator"]["members"] == 1
     assert listed["employee"]["name"] == "员工"
@@ -203,7 +203,9 @@ async def test_own_roles_are_made_changed_and_removed(place: Place) -> None:
 
 
 async def test_one_sees_what_one_may(place: Place) -> None:
-    table = {one["name"]: one for one in (await place.call("chenjing", ListPermissions())).value}
+    table = {
+        one["name"]: one for one in (await place.call("chenjing", ListPermissions())).value["permissions"]
+    }
     assert table["roles:manage"]["assignable"] is False
     mine = (await place.call("chenjing", ShowMyAccess())).value
     assert (mine["level"], mine["roles"]) == ("contracted", ["employee"])

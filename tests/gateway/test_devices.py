@@ -117,7 +117,7 @@ async def test_a_key_is_trusted_with_a_second_factor_and_then_counts_as_one(worl
     assert world.tokens.verify(phone.body["access_token"]).acr == 2
     assert (await phone.call(ME)).status == 200
     assert (await phone.call(ME, token=before)).status == 401, "the weaker token has ended"
-    (listed,) = (await phone.call("gateway.devices.list")).body
+    (listed,) = (await phone.call("gateway.devices.list")).body["devices"]
     assert (listed["jkt"], listed["name"], listed["new"], listed["current"]) == (
         phone.jkt,
         "我的手机",
@@ -130,7 +130,7 @@ async def test_a_key_is_trusted_with_a_second_factor_and_then_counts_as_one(worl
     assert world.tokens.verify(phone.body["access_token"]).acr == 2, "password and a trusted key"
     world.clock.advance(86_400_000)
     await phone.login()
-    assert (await phone.call("gateway.devices.list")).body[0]["new"] is False
+    assert (await phone.call("gateway.devices.list")).body["devices"][0]["new"] is False
 
 
 async def test_only_so_many_devices_and_each_may_be_revoked(world: World) -> None:
@@ -157,9 +157,9 @@ async def test_a_device_is_only_its_owners(world: World) -> None:
     await other.login()
     for action, fields in (("rename", {"jkt": mine.jkt, "name": "x"}), ("revoke", {"jkt": mine.jkt})):
         assert (await other.call(f"gateway.devices.{action}", fields)).status == 404
-    assert (await other.call("gateway.devices.list")).body == []
+    assert (await other.call("gateway.devices.list")).body == {"devices": []}
     assert (await mine.call("gateway.devices.rename", {"jkt": mine.jkt, "name": "新名字"})).status == 200
-    assert (await mine.call("gateway.devices.list")).body[0]["name"] == "新名字"
+    assert (await mine.call("gateway.devices.list")).body["devices"][0]["name"] == "新名字"
 
 
 async def test_a_code_binds_the_key_it_was_sent_for(world: World) -> None:

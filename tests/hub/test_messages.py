@@ -201,3 +201,26 @@ async def test_verification_finds_what_was_tampered_with(
     await connection.close()
     (fault,) = (await verify(world.db, int(room))).faults
     assert why in fault.why
+
+
+async def test_a_reply_is_to_something_that_its_sender_may_see(world: World) -> None:
+    await world.node("a")
+    room = await world.conversation(1, 2)
+    one = await world.client("a", 1)
+    first = await one.say(room, "问题")
+    assert (await one.say(room, "回答", reply_to=first[4]))[0] == 6
+    for nothing in (first[4] + 50, 2**53):
+        refused = await one.say(room, "回答", reply_to=nothing)
+        assert (refused[0], refused[2], refused[4]) == (21, "invalid", False)
+    await world.change(room, added=[3])
+    late = await world.client("a", 3)
+    refused = await late.say(room, "回答", reply_to=first[4])
+    assert refused[2] == "invalid", "from before their time"
+    assert len(await StreamStore(world.db).entries(int(room), first[4] - 1, 100)) == 3
+
+
+async def test_cards_are_refused_for_good_until_they_are_served(world: World) -> None:
+    await world.node("a")
+    client = await world.client("a", 1)
+    answer = await client.ask(13, "1", 1, "approve", None, "a-key", None)
+    assert (answer[0], answer[2], answer[4]) == (21, "unavailable", False)

@@ -33,6 +33,10 @@ async def test_the_same_key_is_the_same_message_on_both_ways_in(world: World) ->
     ):
         with pytest.raises(Conflict):
             await world.call(1, other)
+    with pytest.raises(Invalid):
+        await world.call(
+            1, api.Send(conversation_id=i, key="key-c", body="回谁", options=api.Options(reply_to=99))
+        )
     first = await world.say(1, i, "先用动作", key="key-b")
     again = await client.ask(5, str(i), "key-b", "text", "先用动作", None)
     assert (again[4], again[7]) == (first.seq, True)

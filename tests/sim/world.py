@@ -154,7 +154,7 @@ class World:
         node = Node(
             name=f"{name}-{self._lives}", store=UnsureStore(self, machine), bus=machine.bus, clock=sim.clock(name),
             rng=sim.rng, ids=ids, gate=Gate(), policy=Policy(), inboxes=MemoryInboxes(self.disk), call=_no_call,
-            limits=self.limits,
+            limits=self.limits, hosts=["hub"],
         )  # fmt: skip
         await node.start()
         await sim.loop.create_server(lambda: Connection(node), host=name, port=PORT)
