@@ -119,14 +119,19 @@ class Event(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
 
     event_name: ClassVar[str] = ""
+    leaves: ClassVar[bool] = False
 
     enterprise_id: Id
 
     @classmethod
-    def __pydantic_init_subclass__(cls, *, event: str | None = None, **kwargs: Any) -> None:
+    def __pydantic_init_subclass__(
+        cls, *, event: str | None = None, webhook: bool = False, **kwargs: Any
+    ) -> None:
+        """`webhook`: the enterprise may have it sent to a machine of its own; its fields are ids and facts only."""
         super().__pydantic_init_subclass__(**kwargs)
         if event is None:
             return
+        cls.leaves = webhook
         if not _NAME.fullmatch(event):
             raise TypeError(f"{event!r} does not name an event: service.what_happened")
         known = EVENTS.setdefault(event, cls)
@@ -134,7 +139,7 @@ class Event(BaseModel):
             raise TypeError(f"event {event} is declared twice")
         cls.event_name = event
 
-    def __init_subclass__(cls, *, event: str | None = None, **kwargs: Any) -> None:
+    def __init_subclass__(cls, *, event: str | None = None, webhook: bool = False, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)  # pydantic's own hook, which knows the fields, takes the name
 
     def order_key(self) -> str | None:

@@ -31,6 +31,10 @@ Words = Annotated[tuple[str, ...], NoDecode]
 """Several values in one variable, separated by commas."""
 
 
+Numbers = Annotated[tuple[float, ...], NoDecode]
+"""The same with numbers."""
+
+
 class Settings(BaseSettings):
     """Everything that can be set at start."""
 
@@ -123,6 +127,30 @@ class Settings(BaseSettings):
     gateway_rate_burst: int = Field(default=200, ge=1)  # requests of one address, all actions together
     gateway_rate_per_s: float = Field(default=100.0, gt=0)
 
+    # --- webhooks ---------------------------------------------------------------------------------------------
+    webhook_max: int = Field(default=20, ge=1)  # of one enterprise
+    webhook_http: bool = False  # whether http will do; for tests
+    webhook_private: bool = (
+        False  # whether addresses inside will do: whoever registers a URL could reach them
+    )
+    webhook_timeout_s: float = Field(default=15.0, gt=0)  # of one attempt, all in all
+    webhook_poll_s: float = Field(default=2.0, gt=0)  # how long an event waits for the sender at most
+    webhook_delays_s: Numbers = (
+        5,
+        60,
+        300,
+        1800,
+        7200,
+        18000,
+        36000,
+        50400,
+        72000,
+        86400,
+    )  # three days in all
+    webhook_disable_s: float = Field(default=5 * 86400.0, gt=0)  # nothing got through for so long
+    webhook_secret_overlap_s: float = Field(default=86400.0, ge=0)  # a day to put the new one everywhere
+    webhook_retention_s: float = Field(default=30 * 86400.0, gt=0)  # of the log of deliveries
+
     # --- identity ---------------------------------------------------------------------------------------------
     access_token_s: float = Field(default=600.0, gt=0, le=600)  # how long a stolen one works at most
     session_idle_s: float = Field(default=7 * 86400.0, gt=0)  # of a session bound to a device: a phone in use
@@ -204,7 +232,14 @@ class Settings(BaseSettings):
             return value
         raise ValueError("https://host or https://host:port, nothing after it")
 
-    @field_validator("roles", "gateway_hosts", "gateway_origins", "gateway_trusted_proxies", mode="before")
+    @field_validator(
+        "roles",
+        "gateway_hosts",
+        "gateway_origins",
+        "gateway_trusted_proxies",
+        "webhook_delays_s",
+        mode="before",
+    )
     @classmethod
     def _split(cls, value: Any) -> Any:
         return (

@@ -25,6 +25,7 @@ from gateway.sessions.passwords import Passwords
 from gateway.sessions.rules import Lifetime, Throttle
 from gateway.sms import sender
 from gateway.sms.messenger import Messenger
+from gateway.webhooks.sender import Webhooks
 
 if TYPE_CHECKING:
     from gateway.service import GatewayService
@@ -55,6 +56,7 @@ class Parts:
         self.attempt_secret = derive(secret, "login attempts")
         self.code_secret = derive(secret, "one-time codes")
         self.core: CoreCheck = EmbeddedCore()  # until there is a core banking system to ask
+        self.webhooks = Webhooks(runtime)
         self.sms = Messenger(sender(settings, runtime.clock, runtime.rng), settings.sms_waiting)
         self.account_throttle = Throttle(
             settings.login_free_failures,
@@ -139,6 +141,7 @@ class Parts:
             self._poll.cancel()
             self._poll = None
         await self.sms.close()
+        await self.webhooks.close()
         self.passwords.close()
 
     def _refuse(

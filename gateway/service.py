@@ -41,6 +41,7 @@ from gateway.sessions import actions as sessions
 from gateway.sessions import store
 from gateway.staff import actions as staff
 from gateway.support import actions as support
+from gateway.webhooks import actions as webhooks
 
 if TYPE_CHECKING:
     from core.runtime import Runtime
@@ -66,10 +67,10 @@ class GatewayService(Service):
     actions = (
         *actions_in(sessions, code_actions, registration, credentials, identity, members, departments),
         *actions_in(enterprises, contracts, invitations, support, staff),
-        *actions_in(access, devices),
+        *actions_in(access, devices, webhooks),
         *actions_in(apps, authorize, exchange, inquiries, leaving, sign_in),
     )
-    handlers = handlers_in(events)
+    handlers = (*handlers_in(events), *webhooks.handlers())
     jobs: Sequence[Job] = (Job("gateway.sessions.purge", purge, schedule=Every(3600)),)
 
     def __init__(
@@ -107,8 +108,9 @@ class GatewayService(Service):
 
     async def start(self, runtime: Runtime) -> None:
         """Hear of ended sessions, then open the door. Raises `OSError` where the port is taken."""
-        self.jobs = (*type(self).jobs, resealing(runtime.columns))
         parts = self._parts = Parts(runtime, self._tokens, self._permissions)
+        mine = (resealing(runtime.columns), parts.webhooks.job(), parts.webhooks.purge())
+        self.jobs = (*type(self).jobs, *mine)
         oauth = self._oauth = OAuth(runtime, self._tokens, parts.permissions)
         parts.learn(oauth.catch_up)
         await runtime.bus.subscribe(ENDED, parts.hear)

@@ -131,7 +131,7 @@ class FindMembers(Command[list[Member]], action="gateway.identity.find_members")
 # --- events ---------------------------------------------------------------------------------------------------------
 
 
-class MemberAdded(Event, event="gateway.member_added"):
+class MemberAdded(Event, event="gateway.member_added", webhook=True):
     """A person belongs to the enterprise from now on."""
 
     person_id: Id
@@ -140,7 +140,7 @@ class MemberAdded(Event, event="gateway.member_added"):
         return f"gateway.member.{self.enterprise_id}.{self.person_id}"
 
 
-class MembershipEnded(Event, event="gateway.membership_ended"):
+class MembershipEnded(Event, event="gateway.membership_ended", webhook=True):
     """A person no longer belongs to the enterprise: every session and conversation there ends (close code 4511)."""
 
     person_id: Id

@@ -36,6 +36,8 @@ class Tenant:
     role_id: int  # of an own role that nobody has
     app_id: int  # an app of the enterprise, installed there
     grant_id: int  # what the owner has allowed that app
+    webhook_id: int  # of the enterprise
+    delivery_id: int  # to that webhook
 
 
 @dataclass(frozen=True)
@@ -215,6 +217,18 @@ EXAMPLES: dict[str, Example] = {
     "gateway.oauth.introspect": Example(lambda t: {"proof": _PROOF, "token": "x"}),
     "gateway.oauth.userinfo": Example(lambda t: {"token": "x"}),
     "gateway.oauth.begin_bridge": Example(lambda t: {"proof": _PROOF, "token": "x", "parameters": {}}),
+    "gateway.webhooks.events": Example(_none),
+    "gateway.webhooks.list": Example(_none),
+    "gateway.webhooks.add": Example(
+        lambda t: {"url": "https://hooks.example.com/x", "events": ["gateway.member_added"]}
+    ),
+    "gateway.webhooks.change": Example(
+        lambda t: {"webhook_id": str(t.webhook_id), "url": "https://hooks.example.com/y"}
+    ),
+    "gateway.webhooks.renew_secret": Example(lambda t: {"webhook_id": str(t.webhook_id)}),
+    "gateway.webhooks.deliveries": Example(lambda t: {"webhook_id": str(t.webhook_id)}),
+    "gateway.webhooks.resend": Example(lambda t: {"delivery_id": str(t.delivery_id)}),
+    "gateway.webhooks.remove": Example(lambda t: {"webhook_id": str(t.webhook_id)}),
     # im
     "im.conversations.open_direct": Example(lambda t: {"person_id": str(t.owner_id)}, "answered"),
     "im.conversations.create_group": Example(

@@ -34,6 +34,7 @@ from core.dispatch import parse, permit
 from core.errors import BankhubError, Conflict, Forbidden, Invalid, NotFound, Unauthenticated
 from core.runtime import Runtime
 from gateway.api import (
+    AddWebhook,
     ApplyForEnterprise,
     CreateDepartment,
     CreateInvitation,
@@ -46,6 +47,7 @@ from gateway.demo import DemoPerson, seed
 from gateway.enterprises import store as joining
 from gateway.identity.rules import credit_code_check_digit
 from gateway.oauth.apps import store as apps
+from gateway.webhooks import store as webhooks
 from house import compose
 from im.api import CreateGroup, Send
 from tests.security.examples import EXAMPLES, Tenant
@@ -186,6 +188,8 @@ async def _furnish(twins: Twins, owner: str, colleague: str, victim: str, canary
         role_id=0,
         app_id=0,
         grant_id=0,
+        webhook_id=0,
+        delivery_id=0,
     )
     calls, who = twins.runtime.calls, twins.principal(owner, tenant)
     group = await calls.call(CreateGroup(title=canary, members=[tenant.colleague_id]), principal=who)
@@ -217,7 +221,23 @@ async def _furnish(twins: Twins, owner: str, colleague: str, victim: str, canary
         scopes=["openid"],
         now=twins.runtime.clock.now(),
     )
+    hook = await calls.call(
+        AddWebhook(url="https://hooks.example.com/x", events=["gateway.member_added"]),
+        principal=administrator,
+    )
+    delivery_id = twins.runtime.ids.next()
+    await twins.runtime.db.run(
+        webhooks.insert_delivery,
+        delivery_id,
+        tenant.enterprise_id,
+        hook.webhook_id,
+        "gateway.member_added",
+        "{}",
+        twins.runtime.clock.now(),
+    )
     changes = {
+        "webhook_id": hook.webhook_id,
+        "delivery_id": delivery_id,
         "conversation_id": group.conversation_id,
         "seq": sent.seq,
         "role_id": int(role.role),
