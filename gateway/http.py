@@ -74,6 +74,7 @@ class Edge:
         self._shared = frozenset(shared)
         self._runtime = runtime
         self._tokens = tokens
+        self._apps = apps
         self._credentials = Credentials(runtime, tokens, apps)
         self._limits = CallerLimits(runtime.limits, settings)
         self._origins = frozenset(settings.gateway_origins)
@@ -85,11 +86,11 @@ class Edge:
         if request.version < HttpVersion10:
             return self.malformed(400)
         trace = parse_trace(request.headers.get("traceparent")) or new_trace(self._runtime.rng)
+        allowed: dict[str, str] = {}  # also on refusals: a page that may call may read why not
         try:
             asked = self._asked(request)
             allowed = self._cors(request, asked.host)
             answer = await self._route(request, asked, trace)
-            answer.headers.update(allowed)
         except Refusal as refusal:
             answer = refused(refusal.error, trace, refusal.status)
             answer.headers.update(refusal.headers)
@@ -100,6 +101,7 @@ class Edge:
         except Exception:
             log.exception("http.failed")
             answer = refused(Internal(), trace)
+        answer.headers.update(allowed)
         return finished(answer, trace)
 
     def malformed(self, status: int) -> web.Response:
@@ -133,7 +135,7 @@ class Edge:
         origin = request.headers.get("Origin")
         if origin is None:
             return {}
-        if origin in self._origins:
+        if origin in self._origins or self._page_of_app(request, host):
             return {
                 "Access-Control-Allow-Origin": origin,
                 "Access-Control-Expose-Headers": _EXPOSED,
@@ -148,6 +150,13 @@ class Edge:
             return {}
         raise Refusal(403, Forbidden("this origin may not call"), {"Vary": "Origin"})
 
+    def _page_of_app(self, request: BaseRequest, host: str) -> str | None:
+        """The origin, where a micro app's page calls an action and the page is none of ours."""
+        origin = request.headers.get("Origin", "")
+        if self._apps is None or not request.rel_url.raw_path.startswith(ACTIONS) or origin in self._origins:
+            return None
+        return origin if origin in self._apps.origins and urlsplit(origin).netloc != host else None
+
     # --- actions ------------------------------------------------------------------------------------------------------
 
     async def _action(self, request: BaseRequest, name: str, asked: Asked, trace: Trace) -> web.Response:
@@ -158,6 +167,9 @@ class Edge:
         action = self._runtime.registry.actions.get(name)
         anybody = action is not None and action.needs is PUBLIC
         principal, proved = await self._credentials.read(request, asked, anybody=anybody)
+        page = self._page_of_app(request, asked.host)
+        if page is not None and self._apps is not None:
+            self._apps.check_page(page, principal)
         if principal is not None:
             quota = await self._limits.caller(principal)
         fields = await self._json(request)

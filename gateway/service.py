@@ -31,6 +31,7 @@ from gateway.oauth import authorize, exchange, inquiries, leaving, sign_in
 from gateway.oauth import store as oauth_store
 from gateway.oauth.apps import actions as apps
 from gateway.oauth.parts import ENDED as APPS_ENDED
+from gateway.oauth.parts import REGISTERED as APPS_REGISTERED
 from gateway.oauth.parts import OAuth
 from gateway.oauth.web import SHARED, Provider
 from gateway.parts import ENDED, Parts
@@ -115,6 +116,7 @@ class GatewayService(Service):
         parts.learn(oauth.catch_up)
         await runtime.bus.subscribe(ENDED, parts.hear)
         await runtime.bus.subscribe(APPS_ENDED, oauth.hear)
+        await runtime.bus.subscribe(APPS_REGISTERED, oauth.hear_registered)
         runtime.bus.on_state(parts.bus_changed)
         await parts.catch_up()
         parts.sms.start()
@@ -135,7 +137,8 @@ class GatewayService(Service):
                 runner, settings.gateway_host, settings.gateway_port, backlog=1024, reuse_port=True
             )
         await site.start()
-        oauth.listens_at = f"http://{settings.gateway_host}:{self.port}"
+        anywhere = settings.gateway_host in ("0.0.0.0", "::")
+        oauth.listens_at = f"http://{'127.0.0.1' if anywhere else settings.gateway_host}:{self.port}"
         log.info("gateway.listening", port=self.port)
 
     async def stop(self) -> None:
@@ -143,6 +146,9 @@ class GatewayService(Service):
         if self._runner is not None:
             await self._runner.cleanup()
             self._runner = None
+        if self._oauth is not None:
+            self._oauth.close()
+            self._oauth = None
         if self._parts is not None:
             await self._parts.close()
             self._parts = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Final, cast
@@ -17,7 +18,7 @@ from core.runtime import Runtime
 from core.tokens import AccessTokens
 from gateway.oauth import store
 from gateway.oauth.apps import store as apps
-from gateway.oauth.apps.rules import IDENTITY_SCOPES, scope_table
+from gateway.oauth.apps.rules import IDENTITY_SCOPES, origin_of, scope_table
 from gateway.oauth.tokens import AppTokens
 
 if TYPE_CHECKING:
@@ -27,6 +28,9 @@ log = structlog.get_logger(__name__)
 
 ENDED: Final = "gateway.apps.ended"
 """Bus channel on which every edge learns which apps, installations, grants and families have ended."""
+
+REGISTERED: Final = "gateway.apps.registered"
+"""Bus channel: an app was registered, stopped or let go on."""
 
 Thing = tuple[str, int, int]
 """(app | installation | grant | family, its id, the enterprise or 0)."""
@@ -42,14 +46,19 @@ class OAuth:
         self._runtime = runtime
         self._tokens = tokens
         self.listens_at = ""  # the issuer where none is set
+        self._learning: asyncio.Task[None] | None = None
         self.subject_secret = derive(secret, "names of people for apps")
         self.page_secret = derive(secret, "pages of the oauth provider")
         self.tokens = AppTokens(runtime, tokens, derive(secret, "what app tokens hide"), lambda: self.issuer)
 
     @property
     def issuer(self) -> str:
-        """Who we are to clients: an https URL without a slash at its end."""
+        """Who we are to clients: an https URL without a slash at its end; on a laptop this machine."""
         return self._runtime.settings.oauth_issuer or self.listens_at
+
+    def is_own(self, uri: str) -> bool:
+        """Whether an address is one of our own pages."""
+        return origin_of(uri) in {self.issuer, *self._runtime.settings.gateway_origins}
 
     # --- what has ended -------------------------------------------------------------------------------------------
 
@@ -62,6 +71,33 @@ class OAuth:
 
         ctx.after_commit(announce)
 
+    def registered(self, ctx: Context) -> None:
+        """After the commit, let every edge learn where pages of apps live now."""
+
+        async def announce() -> None:
+            await self.learn_pages()
+            await self._runtime.bus.publish(REGISTERED, b"")
+
+        ctx.after_commit(announce)
+
+    def hear_registered(self, payload: bytes) -> None:
+        """Another process registered or stopped an app."""
+        self._learning = asyncio.get_running_loop().create_task(self._try_learning())
+
+    async def learn_pages(self) -> None:
+        """Read where pages of apps live."""
+        origins: dict[str, set[int]] = {}
+        for app_id, uris in await apps.pages(self._runtime.db):
+            for uri in uris:
+                origins.setdefault(origin_of(uri), set()).add(app_id)
+        self.tokens.origins = {origin: frozenset(found) for origin, found in origins.items()}
+
+    async def _try_learning(self) -> None:
+        try:
+            await self.learn_pages()
+        except BankhubError as error:
+            log.warning("gateway.apps_not_learned", code=error.code)
+
     def hear(self, payload: bytes) -> None:
         """Another process ended something."""
         try:
@@ -70,12 +106,18 @@ class OAuth:
             log.warning("gateway.apps_ended_unreadable", payload_bytes=len(payload))
 
     async def catch_up(self, since: datetime) -> None:
-        """Learn from the database what has ended since then."""
+        """Learn from the database what has ended since then, and which apps there are."""
         db = self._runtime.db
+        await self.learn_pages()
         self._refuse(("app", one, 0) for one in await apps.suspended_since(db, since))
         self._refuse(("installation", one, there) for one, there in await apps.uninstalled_since(db, since))
         self._refuse(("grant", one, 0) for one in await apps.revoked_since(db, since))
         self._refuse(("family", one, 0) for one in await store.ended_since(db, since))
+
+    def close(self) -> None:
+        """End what is under way."""
+        if self._learning is not None:
+            self._learning.cancel()
 
     def _refuse(self, things: Iterable[Thing]) -> None:
         for thing in things:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any, Final
@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from core import dpop
 from core.access import Principal
 from core.codec import pack, unpack
-from core.errors import BankhubError, Unauthenticated
+from core.errors import BankhubError, Forbidden, Unauthenticated
 from core.runtime import Runtime
 from core.tokens import TOKEN_BYTES, AccessTokens
 from gateway.oauth.apps.rules import IDENTITY_SCOPES
@@ -93,6 +93,7 @@ class AppTokens:
         self._life_ms = int(runtime.settings.access_token_s * 1000)
         self._bridge_ms = int(runtime.settings.oauth_bridge_s * 1000)
         self._seen: OrderedDict[bytes, AppToken] = OrderedDict()
+        self.origins: Mapping[str, frozenset[int]] = {}  # where pages of apps live, and of which apps
 
     @property
     def audience(self) -> str:
@@ -158,6 +159,12 @@ class AppTokens:
         if read.jkt is not None:
             await self.proved(proofs, method, path, token=token, jkt=read.jkt)
         return read
+
+    def check_page(self, origin: str, principal: Principal | None) -> None:
+        """A micro app's page calls with its own app's tokens and nothing else. Raises `Forbidden`."""
+        apps = self.origins.get(origin, frozenset())
+        if principal is None or not principal.client_id or int(principal.client_id) not in apps:
+            raise Forbidden("a page of an app calls with a token of that app")
 
     async def proved(
         self,

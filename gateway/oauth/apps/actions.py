@@ -87,6 +87,8 @@ async def _register(
     )
     if resource_server and command.auth_method == "none":
         raise Invalid("who introspects must prove who it is")
+    if any(oauth(ctx).is_own(uri) for uri in (*command.redirect_uris, *command.logout_uris)):
+        raise Invalid("this is an address of ours")
     app_id = ctx.ids.next()
     client = rules.Client(
         app_id=app_id,
@@ -111,6 +113,7 @@ async def _register(
         jwks=command.jwks,
         now=ctx.clock.now(),
     )
+    oauth(ctx).registered(ctx)
     ctx.audit(object=app_id, after=sorted(client.scopes))
     return RegisteredApp(app=shown(client, ctx.enterprise_id), client_secret=secret)
 
@@ -123,6 +126,7 @@ async def suspend(ctx: Context, command: SuspendApp) -> App:
         raise NotFound
     state = store.SUSPENDED if command.suspended else store.ACTIVE
     await store.set_state(ctx.tx, client.app_id, state, ctx.clock.now())
+    oauth(ctx).registered(ctx)
     if command.suspended:
         oauth(ctx).end(ctx, ("app", client.app_id, 0))
     ctx.audit(object=client.app_id, after=state)

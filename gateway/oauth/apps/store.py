@@ -41,6 +41,10 @@ _INSTALLABLE = sql(
     "ORDER BY app_id LIMIT $3",
     exempt="an enterprise's own apps and those the bank has published for all",
 )
+_PAGES = sql(
+    "SELECT app_id, redirect_uris FROM gateway_apps WHERE auth_method = 'none' AND state = 'active' ORDER BY app_id",
+    exempt="every edge must know the pages of every app",
+)
 _SET_STATE = sql(
     "UPDATE gateway_apps SET state = $2, changed_at = $3 WHERE app_id = $1",
     exempt="the bank's staff stop any app of any enterprise",
@@ -122,6 +126,11 @@ async def credentials(db: Queries, app_id: int) -> tuple[bytes | None, dict[str,
 async def installable(db: Queries, enterprise_id: int, after: int, limit: int) -> list[Client]:
     """An enterprise's own apps and the published ones, by id."""
     return [_client(row) for row in await db.fetch(_INSTALLABLE, enterprise_id, after, limit)]
+
+
+async def pages(db: Queries) -> list[tuple[int, list[str]]]:
+    """(app, its redirect URIs) of the active apps that live in browsers."""
+    return [(row["app_id"], orjson.loads(row["redirect_uris"])) for row in await db.fetch(_PAGES)]
 
 
 async def set_state(db: Queries, app_id: int, state: str, now: datetime) -> None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import html
+import json
 import re
 import secrets
-from base64 import b64encode, urlsafe_b64encode
+from base64 import b64encode, urlsafe_b64decode, urlsafe_b64encode
 from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Any
@@ -35,9 +36,7 @@ class Answer:
 
     @property
     def json(self) -> Any:
-        import orjson
-
-        return orjson.loads(self.text) if self.text else None
+        return json.loads(self.text) if self.text else None
 
     @property
     def location(self) -> str:
@@ -322,3 +321,10 @@ def dpop_proof(kit: Kit, key: ECKey, method: str, path: str, token: str | None =
         claims["ath"] = urlsafe_b64encode(sha256(token.encode()).digest()).rstrip(b"=").decode()
     header = {"typ": "dpop+jwt", "alg": "ES256", "jwk": key.as_dict(private=False)}
     return jwt.encode(header, claims, key)
+
+
+def jwt_header(token: str) -> dict[str, Any]:
+    """The header of a JWT, unchecked."""
+    head = token.partition(".")[0]
+    found: dict[str, Any] = json.loads(urlsafe_b64decode(head + "=" * (-len(head) % 4)))
+    return found

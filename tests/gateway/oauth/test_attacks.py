@@ -15,10 +15,16 @@ from joserfc import jwt
 from joserfc.jwk import ECKey, OctKey
 
 from core.actions import Command
+from core.bus import MemoryBus
 from core.errors import BankhubError
-from gateway.api import InstallApp, ListApps, ListInstallations, RenewSecret, UninstallApp
+from core.tokens import AccessTokens
+from gateway.api import InstallApp, ListApps, ListInstallations, RenewSecret, SuspendApp, UninstallApp
+from gateway.people import ActivePeople
+from gateway.service import GatewayService
+from im.service import ImService
 from tests.gateway.oauth.conftest import CALLBACK, SCOPES, SERVER, Kit, Verifier
 from tests.gateway.oauth.test_rules import VARIANTS
+from tests.world import process
 
 # --- addresses -------------------------------------------------------------------------------------------------------
 
@@ -496,6 +502,64 @@ async def test_another_enterprises_administrator(kit: Kit) -> None:
         assert caught.value.code == "forbidden"
     with pytest.raises(BankhubError):
         await kit.install(app, ["openid", "messages:send"])  # more than the app was approved for
+
+
+# --- pages of apps ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.requirement("W01")
+async def test_a_page_of_an_app_calls_with_its_apps_tokens_only(kit: Kit) -> None:
+    app = await kit.register(redirect_uris=["https://h5.example/cb"])
+    other = await kit.register(redirect_uris=["https://h6.example/cb"])
+    mine, theirs = await kit.tokens(app), await kit.tokens(other)
+    own = await kit.world.login("chenjing")
+    call = kit.world.client.call
+    action = "gateway.identity.list_members"
+    answer = await call(action, token=mine["access_token"], Origin="https://h5.example")
+    assert answer.status == 200
+    assert answer.headers["Access-Control-Allow-Origin"] == "https://h5.example"
+    for token in (theirs["access_token"], own["access_token"], None):
+        refused = await call(action, token=token, Origin="https://h5.example")
+        assert refused.status == 403
+        assert refused.headers["Access-Control-Allow-Origin"] == "https://h5.example", "it may read why"
+    fields = {"login": "chenjing", "password": "x", "device": "d"}
+    assert (await call("gateway.identity.login", fields, Origin="https://h5.example")).status == 403
+    for origin in ("https://h7.example", "http://h5.example", "https://h5.example.evil.example", "null"):
+        assert (await call(action, token=mine["access_token"], Origin=origin)).status == 403, origin
+    form = await kit.browser.post("/oauth/page", {"step": "allow"}, Origin="https://h5.example")
+    assert form.status == 403
+    await kit.as_bank(SuspendApp(app_id=app.app_id))
+    assert (await call(action, token=mine["access_token"], Origin="https://h5.example")).status == 403
+    with pytest.raises(BankhubError):
+        await kit.register(redirect_uris=[f"{kit.url}/oauth/page"])
+
+
+async def test_every_process_learns_of_endings_and_of_new_apps(kit: Kit, database: str) -> None:
+    """Two edges on one bus: what one ends the other refuses, what one registers the other lets in."""
+    runtime = kit.world.runtime
+    assert isinstance(runtime.bus, MemoryBus)
+    tokens = AccessTokens(runtime.settings, kit.world.clock)
+    second = GatewayService(tokens)
+    async with process(
+        runtime.settings,
+        [second, ImService(ActivePeople())],
+        clock=kit.world.clock,
+        network=runtime.bus._network,
+    ):
+        second.oauth.listens_at = kit.url  # behind one address, as in production
+        app = await kit.register(redirect_uris=["https://h8.example/cb"])
+        given = await kit.tokens(app)
+        second.oauth.tokens.verify(given["access_token"])
+        while "https://h8.example" not in second.oauth.tokens.origins:
+            await asyncio.sleep(0.01)
+        await kit.post("/oauth/revoke", app, {"token": given["refresh_token"]})
+        async with asyncio.timeout(2):
+            while True:
+                try:
+                    second.oauth.tokens.verify(given["access_token"])
+                except BankhubError:
+                    break
+                await asyncio.sleep(0.01)
 
 
 # --- sizes -----------------------------------------------------------------------------------------------------------
