@@ -18,6 +18,7 @@ from typing import Any, Final, TextIO
 import orjson
 import structlog
 
+from core.classification import Class, by_name
 from core.errors import BankhubError
 
 REDACTED: Final = "[redacted]"
@@ -40,6 +41,8 @@ _DEPTH: Final = 6
 def sensitive(field: str) -> bool:
     """Whether a field of this name is blanked in logs."""
     lowered = field.lower()
+    if by_name(lowered) in (Class.C2, Class.C3):
+        return True
     return lowered in _NAMES or not _WORDS.isdisjoint(re.split(r"[^a-z]+", lowered))
 
 

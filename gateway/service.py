@@ -36,6 +36,9 @@ from gateway.oauth.parts import OAuth
 from gateway.oauth.web import SHARED, Provider
 from gateway.parts import ENDED, Parts
 from gateway.people.reseal import resealing
+from gateway.privacy import actions as privacy
+from gateway.privacy import store as privacy_store
+from gateway.privacy.jobs import jobs as privacy_jobs
 from gateway.registration import actions as registration
 from gateway.registration import credentials
 from gateway.sessions import actions as sessions
@@ -51,10 +54,11 @@ log = structlog.get_logger(__name__)
 
 
 async def purge(run: JobRun) -> None:
-    """Forget refresh tokens, codes and counts that no longer mean anything."""
+    """Forget refresh tokens, codes, counts and copies of data that no longer mean anything."""
     await store.purge(run.db, run.clock.now())
     await codes.purge(run.db, run.clock.now())
     await oauth_store.purge(run.db, run.clock.now())
+    await privacy_store.drop_old(run.db, run.clock.now())
 
 
 class GatewayService(Service):
@@ -67,7 +71,7 @@ class GatewayService(Service):
     name = "gateway"
     actions = (
         *actions_in(sessions, code_actions, registration, credentials, identity, members, departments),
-        *actions_in(enterprises, contracts, invitations, support, staff),
+        *actions_in(enterprises, contracts, invitations, support, staff, privacy),
         *actions_in(access, devices, webhooks),
         *actions_in(apps, authorize, exchange, inquiries, leaving, sign_in),
     )
@@ -111,7 +115,7 @@ class GatewayService(Service):
         """Hear of ended sessions, then open the door. Raises `OSError` where the port is taken."""
         parts = self._parts = Parts(runtime, self._tokens, self._permissions)
         mine = (resealing(runtime.columns), parts.webhooks.job(), parts.webhooks.purge())
-        self.jobs = (*type(self).jobs, *mine)
+        self.jobs = (*type(self).jobs, *mine, *privacy_jobs(runtime.columns))
         oauth = self._oauth = OAuth(runtime, self._tokens, parts.permissions)
         parts.learn(oauth.catch_up)
         await runtime.bus.subscribe(ENDED, parts.hear)

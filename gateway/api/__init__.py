@@ -12,6 +12,7 @@ from gateway.api.devices import *  # noqa: F403
 from gateway.api.enterprises import *  # noqa: F403
 from gateway.api.identity import *  # noqa: F403
 from gateway.api.invitations import *  # noqa: F403
+from gateway.api.privacy import *  # noqa: F403
 from gateway.api.registration import *  # noqa: F403
 from gateway.api.sessions import *  # noqa: F403
 from gateway.api.support import *  # noqa: F403

@@ -1,5 +1,15 @@
 """Tables of the gateway, one module a feature."""
 
-from gateway.schema import access, codes, devices, enterprises, identity, oauth, sessions, webhooks
+from gateway.schema import access, codes, devices, enterprises, identity, oauth, privacy, sessions, webhooks
 
-__all__ = ["access", "codes", "devices", "enterprises", "identity", "oauth", "sessions", "webhooks"]
+__all__ = [
+    "access",
+    "codes",
+    "devices",
+    "enterprises",
+    "identity",
+    "oauth",
+    "privacy",
+    "sessions",
+    "webhooks",
+]

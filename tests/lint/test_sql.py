@@ -45,6 +45,7 @@ GLOBAL: Final = {
     "gateway_people": "a person may belong to several enterprises",
     "gateway_applications": "an application becomes an enterprise",
     "gateway_proposals": "the bank's decisions about enterprises and people",
+    "gateway_privacy_tasks": "what a person asks about their own data",
     "gateway_consents": "what a person agreed to before belonging anywhere",
     "gateway_devices": "a device belongs to a person, in whichever enterprise",
     "gateway_codes": "a phone answers before anybody knows the enterprise",

@@ -28,6 +28,7 @@ class Tenant:
     application_id: int  # of the owner, for another enterprise
     request_id: int  # of a stranger who wants to join
     invitation_id: int  # open
+    task_id: int  # a copy that the owner asked for
     session_id: int  # of the owner
     conversation_id: int  # a group of owner and colleague with a message at seq `seq`
     seq: int
@@ -137,6 +138,14 @@ EXAMPLES: dict[str, Example] = {
     ),
     "gateway.staff.change": Example(lambda t: {"person_id": str(t.owner_id), "roles": ["bank_operator"]}),
     "gateway.staff.end": Example(lambda t: {"person_id": str(t.owner_id)}),
+    "gateway.privacy.unmask": Example(lambda t: {"person_id": str(t.owner_id), "reason": "example"}),
+    "gateway.privacy.reveal_member": Example(lambda t: {"person_id": str(t.owner_id), "reason": "example"}),
+    "gateway.privacy.reasons": Example(lambda t: {"person_id": str(t.owner_id)}),
+    "gateway.privacy.request_export": Example(_none, "answered"),
+    "gateway.privacy.tasks": Example(_none, "answered"),
+    "gateway.privacy.fetch_export": Example(lambda t: {"task_id": str(t.task_id)}),
+    "gateway.privacy.send_erase_code": Example(_none, "answered"),
+    "gateway.privacy.erase": Example(lambda t: {"code": "000000"}),
     "gateway.identity.refresh": Example(lambda t: {"refresh_token": "x" * 43, "device": "example"}),
     "gateway.identity.logout": Example(_none, "answered"),
     "gateway.identity.me": Example(_none, "answered"),

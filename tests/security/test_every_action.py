@@ -42,6 +42,7 @@ from gateway.api import (
     GrantInfo,
     InstallApp,
     RegisterOwnApp,
+    RequestExport,
 )
 from gateway.demo import DemoPerson, seed
 from gateway.enterprises import store as joining
@@ -180,6 +181,7 @@ async def _furnish(twins: Twins, owner: str, colleague: str, victim: str, canary
         application_id=0,
         request_id=0,
         invitation_id=0,
+        task_id=0,
         session_id=twins.sessions[(owner, found.enterprise_id)],
         conversation_id=0,
         seq=0,
@@ -269,7 +271,9 @@ async def _waiting(
     )
     invitation = await runtime.calls.call(CreateInvitation(), principal=administrator)
     department = await runtime.calls.call(CreateDepartment(name=tenant.canary), principal=administrator)
+    task = await runtime.calls.call(RequestExport(), principal=owner)
     return {
+        "task_id": task.task_id,
         "department_id": department.department_id,
         "application_id": application.application_id,
         "request_id": request_id,

@@ -1,0 +1,85 @@
+"""How much harm a piece of data does in the wrong hands (JR/T 0171-2020): every column and every field has a class.
+
+    C3  authenticates somebody: passwords, codes, tokens, keys. Never stored or shown in clear, never in a log.
+    C2  tells who somebody is or what somebody does or has: masked by default, unmasking is an audited action.
+    C1  ours: ids, times, states, counts. Not for the public, of no use against a person.
+
+A name means the same everywhere; where it does not, `SCOPED` says so for one table or model. A new name is added here
+by whoever adds the column or field: a test refuses what has no class. Logs blank what is not C1 by its name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Final
+
+
+class Class(StrEnum):
+    """See the module."""
+
+    C1 = "C1"
+    C2 = "C2"
+    C3 = "C3"
+
+
+C3_NAMES: Final = frozenset(
+    """
+    access_token bridge_token client_secret cookie id_token old_password password password_hash refresh_token sealed
+    secret token
+    """.split()
+)
+C2_NAMES: Final = frozenset(
+    """
+    account_no account_tail address answer body current_value data device full_name legal_person login login_hint
+    login_name members message name new_value old_value options parameters params peer person phone phone_index
+    phone_sealed platform preview readers request result_sealed title url
+    """.split()
+)
+C1_NAMES: Final = frozenset(
+    """
+    accept acr action active added after agreed agreement algorithm amount_fen api app applied_by asked assignable
+    attempts auth_method before blocked_until built_in business_date by challenge changed_by code consumer contracted
+    conversations created_by credit_code current days decided_by decision dedupe_key delivered departments devices
+    digest document duplicate edge enabled ended_why enterprise enterprises entries epoch error event event_name events
+    expires exported_no failing_since failures floor grants head heads history holder installed_by is_head jkt jwks key
+    key_version kind last last_no last_number lease_holder leased_until level limit link logout_uris mac machine made_id
+    member_count member_role members_version mentions method money_related more must_ack new next nonce offered
+    order_key order_no origin outcome own owner owners permission permissions phone_index_key phone_key point position
+    previous previous_until prompt proof proposed proposed_by published purpose reach read reason redirect redirect_uri
+    redirect_uris registered removed reply_to resource_server risk role roles runs scope scopes seal_no secret_no sector
+    sent seq sessions signature signed_by stage state status step strong summary suspended traceparent transfer tries
+    unread uses uses_max version why worker
+    """.split()
+)
+C1_ENDINGS: Final = ("_id", "_ids", "_at", "_ms", "_s", "_digest", "_seq")
+"""Technical by construction: ids of ours, times, lengths of time, digests (keyed, or of 128 random bits and more)."""
+
+SCOPED: Final[Mapping[str, Class]] = {
+    "NewInvitation.code": Class.C3,
+    "NewInvitation.link": Class.C3,
+    "Shown.redirect": Class.C3,  # carries an authorization code
+    "SignedIn.redirect": Class.C3,
+    "Department.members": Class.C1,  # how many
+    "EnterpriseInfo.members": Class.C1,
+    "RoleInfo.members": Class.C1,
+    "gateway_reasons.reason": Class.C2,  # words of the staff about a person
+    "gateway_applications.reason": Class.C2,
+    "gateway_contracts.reason": Class.C2,
+    "JoinRequest.message": Class.C2,
+}
+
+
+def classify(owner: str, name: str) -> Class | None:
+    """The class of a column (`owner` is its table) or a field (`owner` is its model); None: nobody has said."""
+    scoped = SCOPED.get(f"{owner}.{name}")
+    return scoped if scoped is not None else by_name(name)
+
+
+def by_name(name: str) -> Class | None:
+    """The class of whatever has this name."""
+    if name in C3_NAMES:
+        return Class.C3
+    if name in C2_NAMES:
+        return Class.C2
+    return Class.C1 if name in C1_NAMES or name.endswith(C1_ENDINGS) else None

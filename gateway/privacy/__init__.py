@@ -1,0 +1,1 @@
+"""Personal data: unmasking with a reason, a copy for its owner, forgetting."""
