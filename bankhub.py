@@ -173,6 +173,9 @@ def keys(
     rotate: Annotated[
         str | None, typer.Option(help="Make the next key of this purpose the current one.")
     ] = None,
+    attach: Annotated[
+        str | None, typer.Option(help="Make a key of a machine the next one for seals: sdf:1, server:NAME.")
+    ] = None,
     retire: Annotated[
         str | None, typer.Option(help="Forget a previous key that nothing needs any more: columns.1")
     ] = None,
@@ -185,9 +188,11 @@ def keys(
 
     quiet_logs()
     if retire is None:
-        raise typer.Exit(manage(load(), add=add, rotate=rotate, at_once=at_once))
+        raise typer.Exit(manage(load(), add=add, attach=attach, rotate=rotate, at_once=at_once))
     with engines_of(load(), {"postgres"}) as settings:  # to ask whether anything needs it
-        raise typer.Exit(manage(settings, add=add, rotate=rotate, retire=retire, at_once=at_once))
+        raise typer.Exit(
+            manage(settings, add=add, attach=attach, rotate=rotate, retire=retire, at_once=at_once)
+        )
 
 
 @app.command(rich_help_panel="Look")

@@ -79,6 +79,12 @@ class Settings(BaseSettings):
     keys_file: Path | None = None  # the ring of keys, a mounted secret; None: made and kept under var_dir
     keys_reload_s: float = Field(default=5.0, gt=0)  # how soon a rotation is noticed; nothing waits for it
     sm2_threads: int = Field(default=2, ge=1)  # that sign: four thousand a second each
+    sdf_library: Path | None = None  # of a cryptographic machine (GM/T 0018); None: none is there
+    sdf_password_file: Path | None = None  # opens its keys
+    sdf_sessions: int = Field(default=4, ge=1)  # calls at once
+    sign_server_url: str | None = None  # https://… of a signature server; None: none is there
+    sign_server_token_file: Path | None = None
+    sign_server_timeout_s: float = Field(default=5.0, gt=0)
     kms_url: str | None = None  # https://…; None: the ring is kept in the file as it is
     kms_key: str = "bankhub"  # the name of our wrapping key there
     kms_token_file: Path | None = None

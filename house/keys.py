@@ -9,7 +9,8 @@ from rich.table import Table
 
 from core.clock import SystemClock
 from core.crypto.keyring import KeyRecord, Keyring, open_keyring
-from core.crypto.ring import COLUMNS, INDEXES, PURPOSES, Purpose
+from core.crypto.provider import Handle, provider_of
+from core.crypto.ring import COLUMNS, INDEXES, PURPOSES, SEALS, Key, Purpose
 from core.errors import Conflict, Invalid
 from core.settings import Settings
 
@@ -18,6 +19,7 @@ def keys(
     settings: Settings,
     *,
     add: bool = False,
+    attach: str | None = None,
     rotate: str | None = None,
     retire: str | None = None,
     at_once: bool = False,
@@ -27,6 +29,9 @@ def keys(
     ring = open_keyring(settings, clock)
     if add:
         ring.complete()
+    if attach is not None:
+        ring.attach(SEALS, asyncio.run(_handle(settings, *attach.partition(":")[::2])).to_material())
+        print(f"{attach} is the next key for seals: rotate in some minutes")
     if rotate is not None:
         key = ring.rotate(_purpose(rotate), at_once=at_once)
         print(f"{key.key_id} is the current key now")
@@ -36,7 +41,12 @@ def keys(
             raise Invalid("which one? as in columns.1")
         _retire(settings, ring, _purpose(name), int(version))
         print(f"{retire} is forgotten")
-    now, table = clock.now(), Table(box=None, pad_edge=False)
+    _show(ring)
+    return 1 if overdue(ring) else 0
+
+
+def _show(ring: Keyring) -> None:
+    now, table = SystemClock().now(), Table(box=None, pad_edge=False)
     for column in ("key", "algorithm", "state", "made", "rotation due", "kept in"):
         table.add_column(column)
     for record in ring.inventory():
@@ -46,7 +56,17 @@ def keys(
             record.key_id, record.algorithm, record.state, f"{record.created:%Y-%m-%d}", due, record.kept_in
         )
     Console(highlight=False).print(table)
-    return 1 if overdue(ring) else 0
+
+
+async def _handle(settings: Settings, place: str, handle: str) -> Handle:
+    """A key elsewhere, after it has signed something that verifies."""
+    provider = provider_of(settings)
+    try:
+        made = Handle(place, handle, await provider.point(place, handle))
+        await provider.sign(Key(SEALS.name, 0, "next", 0, made.to_material()), b"bankhub keys --attach")
+    finally:
+        await provider.close()
+    return made
 
 
 def overdue(ring: Keyring) -> list[KeyRecord]:

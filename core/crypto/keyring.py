@@ -17,6 +17,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import orjson
 import structlog
 
 from core.clock import Clock, from_ms
@@ -101,7 +102,7 @@ class Keyring:
                 from_ms(key.created_ms) + timedelta(days=purpose.rotate_days)
                 if key.state == "current"
                 else None,
-                where,
+                _place(key) or where,
             )
             for purpose in PURPOSES.values()
             for key in self._ring.of(purpose)
@@ -135,6 +136,10 @@ class Keyring:
     def retire(self, purpose: Purpose, version: int) -> None:
         """Forget a previous key. Raises `Conflict`."""
         self._change(lambda ring: rings.retired(ring, purpose, version))
+
+    def attach(self, purpose: Purpose, material: bytes) -> None:
+        """Make a handle (`core.crypto.provider.Handle`) the next key. Raises `Conflict`."""
+        self._change(lambda ring: rings.attached(ring, purpose, material, self._clock.now_ms()))
 
     def complete(self) -> None:
         """Make keys for purposes that have none."""
@@ -170,6 +175,14 @@ class Keyring:
             data_key = self._rng.randbytes(sm4.KEY_BYTES)
             self._data_key = (data_key, self._kms.wrap(data_key))
         return rings.to_envelope(ring, *self._data_key, self._rng)
+
+
+def _place(key: Key) -> str | None:
+    """Where the private key of a handle is."""
+    if key.purpose != rings.SEALS.name or not key.material.startswith(b"{"):
+        return None
+    read = orjson.loads(key.material)
+    return f"{read['at']} {read['handle']}"
 
 
 class Follower:

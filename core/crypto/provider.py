@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Protocol
 
 import orjson
 
@@ -20,8 +20,6 @@ from core.crypto.encodings import Malformed, check_point
 from core.crypto.ring import Key
 from core.errors import Invalid
 from core.settings import Settings
-
-SOFTWARE: Final = "software"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +47,14 @@ class CryptoProvider(Protocol):
         ...
 
 
+class Elsewhere(CryptoProvider, Protocol):
+    """One whose keys are known by handles."""
+
+    async def point(self, handle: str) -> bytes:
+        """The public key behind a handle. Raises `Invalid` where there is none."""
+        ...
+
+
 class SoftwareProvider:
     """Signs in this process, in as many threads as there are cores to spare: the event loop goes on meanwhile."""
 
@@ -68,27 +74,43 @@ class SoftwareProvider:
 class Providers:
     """Sends each key to where it is."""
 
-    def __init__(self, by_place: Mapping[str, CryptoProvider]) -> None:
-        self._by_place = by_place
+    def __init__(self, software: SoftwareProvider, elsewhere: Mapping[str, Elsewhere]) -> None:
+        self._software, self._elsewhere = software, elsewhere
 
     async def sign(self, key: Key, message: bytes) -> bytes:
         """See `CryptoProvider`. Raises `Invalid` for a key at a place that is not set up."""
         handle = handle_of(key)
-        place = SOFTWARE if handle is None else handle.at
-        provider = self._by_place.get(place)
-        if provider is None:
-            raise Invalid(f"the key {key.key_id} is at {place}, which is not set up here")
+        provider = self._software if handle is None else self._at(handle.at)
         return await provider.sign(key, message)
+
+    async def point(self, place: str, handle: str) -> bytes:
+        """The public key behind a handle at a place. Raises `Invalid`."""
+        return await self._at(place).point(handle)
+
+    def _at(self, place: str) -> Elsewhere:
+        if place not in self._elsewhere:
+            raise Invalid(f"keys at {place}, which is not set up here, cannot be used")
+        return self._elsewhere[place]
 
     async def close(self) -> None:
         """See `CryptoProvider`."""
-        for provider in self._by_place.values():
+        for provider in (self._software, *self._elsewhere.values()):
             await provider.close()
 
 
-def provider_of(settings: Settings) -> CryptoProvider:
-    """The places where keys may be, as settings say."""
-    return Providers({SOFTWARE: SoftwareProvider(settings.sm2_threads)})
+def provider_of(settings: Settings) -> Providers:
+    """The places where keys may be, as settings say. Raises `Invalid` or `Unavailable` for one that is not there."""
+    from core.crypto.sdf import sdf_of
+    from core.crypto.signserver import SignServerProvider
+
+    elsewhere: dict[str, Elsewhere] = {}
+    if settings.sdf_library is not None:
+        elsewhere["sdf"] = sdf_of(settings.sdf_library, settings.sdf_password_file, settings.sdf_sessions)
+    if settings.sign_server_url is not None:
+        elsewhere["server"] = SignServerProvider(
+            settings.sign_server_url, settings.sign_server_token_file, settings.sign_server_timeout_s
+        )
+    return Providers(SoftwareProvider(settings.sm2_threads), elsewhere)
 
 
 def handle_of(key: Key) -> Handle | None:

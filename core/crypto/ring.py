@@ -114,6 +114,18 @@ def rotated(ring: Ring, purpose: Purpose, now_ms: int, rng: Rng, *, at_once: boo
     return _with(ring, purpose, [key for key in turned if key not in dropped])
 
 
+def attached(ring: Ring, purpose: Purpose, material: bytes, now_ms: int) -> Ring:
+    """The ring whose next key of this purpose is a handle of one that is elsewhere (`core.crypto.provider`).
+
+    Raises `Conflict` for a purpose whose keys are needed here.
+    """
+    if purpose is not SEALS:
+        raise Conflict(f"keys for {purpose.name} are used in this process")
+    keys = ring.of(purpose)
+    made = Key(purpose.name, keys[-1].version + 1, "next", now_ms, material)
+    return _with(ring, purpose, [*(key for key in keys if key.state != "next"), made])
+
+
 def retired(ring: Ring, purpose: Purpose, version: int) -> Ring:
     """The ring without a previous key: what was made with it can never be read again. Raises `Conflict`."""
     key = ring.get(purpose, version)
