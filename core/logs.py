@@ -156,4 +156,5 @@ def configure_logs(level: str = "info", stream: TextIO | None = None, *, node: s
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
     logging.getLogger("asyncio").setLevel(max(root.level, logging.INFO))
+    logging.getLogger("websockets").setLevel(max(root.level, logging.WARNING))  # a line for each connection
     logging.getLogger("aiohttp.access").disabled = True

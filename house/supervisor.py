@@ -242,7 +242,7 @@ async def down(var: Path, *, timeout_s: float) -> bool:
         return False
     os.kill(pid, signal.SIGTERM)
     until = time.monotonic() + timeout_s
-    while state.holder() == pid:
+    while state.holder() == pid or Path(f"/proc/{pid}/exe").exists():  # a zombie has none
         if time.monotonic() > until:
             raise Unavailable(f"process {pid} has not ended within {timeout_s:.0f} s")
         await asyncio.sleep(0.02)

@@ -122,6 +122,26 @@ class Leave(Command[None], action="gateway.identity.leave"):
     """Leave the enterprise of the token: at once, everywhere."""
 
 
+class PersonName(Value):
+    """Somebody of one's own enterprise, now or formerly."""
+
+    person_id: Id
+    name: str
+    member: bool  # still
+
+
+class Names(Value):
+    """Those who are known; the others never were here."""
+
+    people: list[PersonName]
+
+
+class FindNames(Command[Names], action="gateway.identity.names"):
+    """Who these people are: also of those who have left, whose messages stay."""
+
+    person_ids: Annotated[list[Id], Field(max_length=200)]
+
+
 class FindMembers(Command[list[Member]], action="gateway.identity.find_members"):
     """For services: those of these people who are members of the caller's enterprise now."""
 

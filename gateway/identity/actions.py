@@ -13,10 +13,13 @@ from gateway.access import store as grants
 from gateway.api import (
     CONTACTS_READ,
     FindMembers,
+    FindNames,
     ListMembers,
     Me,
     Member,
     Members,
+    Names,
+    PersonName,
     WhoAmI,
 )
 from gateway.departments import store as departments
@@ -64,8 +67,20 @@ async def list_members(ctx: Context, command: ListMembers) -> Members:
     return Members(members=members, next=members[-1].person_id if len(members) == command.limit else None)
 
 
+@action(FindNames, needs=CONTACTS_READ, audited=False)
+async def find_names(ctx: Context, command: FindNames) -> Names:
+    """Names of people who are or were members of one's own enterprise."""
+    rows = await store.names(ctx.tx, ctx.enterprise_id, command.person_ids)
+    return Names(
+        people=[
+            PersonName(person_id=row["person_id"], name=row["full_name"], member=row["state"] == store.ACTIVE)
+            for row in rows
+        ]
+    )
+
+
 @action(FindMembers, needs=INTERNAL, audited=False)
-async def findmembers_of(ctx: Context, command: FindMembers) -> list[Member]:
+async def find_members(ctx: Context, command: FindMembers) -> list[Member]:
     """Those of these people who are members of the caller's enterprise now."""
     return await members_of(ctx, await store.members(ctx.tx, ctx.enterprise_id, command.person_ids))
 

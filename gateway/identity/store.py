@@ -241,6 +241,14 @@ _SOME = sql(
     ORDER BY m.person_id
     """
 )
+_NAMES = sql(
+    """
+    SELECT p.person_id, p.full_name, m.state FROM gateway_memberships m
+    JOIN gateway_people p ON p.person_id = m.person_id
+    WHERE m.enterprise_id = $1 AND m.person_id IN ($*)
+    ORDER BY m.person_id
+    """
+)
 _ROLES_OF_SOME = sql(
     """
     SELECT person_id, role FROM gateway_member_roles
@@ -334,6 +342,11 @@ async def members_page(
 async def members(db: Queries, enterprise_id: int, person_ids: Sequence[int]) -> list[Record]:
     """The same of those among `person_ids` who are active members."""
     return await db.fetch_in(_SOME, person_ids, enterprise_id, ACTIVE)
+
+
+async def names(db: Queries, enterprise_id: int, person_ids: Sequence[int]) -> list[Record]:
+    """person_id, full_name and state of the membership, also of memberships that have ended."""
+    return await db.fetch_in(_NAMES, person_ids, enterprise_id)
 
 
 async def roles_of_many(db: Queries, enterprise_id: int, person_ids: Sequence[int]) -> dict[int, list[str]]:

@@ -45,6 +45,7 @@ class Model:
     def __init__(self, me: str) -> None:
         self.me = me
         self.names: dict[str, str] = {}
+        self.former: dict[str, str] = {"0": "系统"}  # who has left; what they said stays
         self.online: set[str] = set()
         self.conversations: dict[str, Conversation] = {}
 
@@ -54,7 +55,7 @@ class Model:
         """What somebody is called here."""
         if person == self.me:
             return "我"
-        return self.names.get(person) or ("系统" if person == "0" else f"用户{person[-4:]}")
+        return self.names.get(person) or self.former.get(person) or f"用户{person[-4:]}"
 
     def person(self, word: str) -> str | None:
         """The one person that a name, the beginning of one, or an id means."""
@@ -229,10 +230,19 @@ def line(model: Model, conversation: Conversation, entry: Entry) -> str | None:
     return " ".join(parts)
 
 
+def people_in(entry: Entry) -> list[str]:
+    """Whom an entry names: who said it, who came, who went."""
+    body = entry.body if isinstance(entry.body, dict) else {}
+    others = [str(one) for field in ("added", "removed") for one in body.get(field, ())]
+    return [entry.sender, *others, *([str(body["by"])] if "by" in body else [])]
+
+
 def _quote(model: Model, conversation: Conversation, seq: int) -> str:
     entry = conversation.entries.get(seq)
     if entry is None:
         return "…"
+    if entry.body is None or seq in conversation.recalled:
+        return "已撤回的消息"
     said = words(model, conversation, entry) or ""
     return f"{model.name(entry.sender)}：{said[:QUOTE_CHARS]}{'…' if len(said) > QUOTE_CHARS else ''}"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Final
 
@@ -13,7 +13,7 @@ import aiohttp
 
 from hub.chat.account import Account
 from hub.chat.faces import Face, Plain, Terminal
-from hub.chat.model import Conversation, Model, line, listing
+from hub.chat.model import Conversation, Model, line, listing, people_in
 from hub.client import Client, Closed, Disconnected, Entry, Heard, HubError, Marks, Presence, Signal
 
 HISTORY: Final = 20
@@ -44,9 +44,8 @@ ERRORS: Final[Mapping[str, str]] = {
 
 
 def explained(error: HubError) -> str:
-    """A refusal in Chinese, with the hub's own words behind it."""
-    said = ERRORS.get(error.code, "没有成功")
-    return f"{said}（{error.message or error.code}）"
+    """A refusal in Chinese; a code that has no words here is named."""
+    return ERRORS.get(error.code) or f"没有成功（{error.code}）"
 
 
 async def chat(
@@ -95,6 +94,7 @@ class Program:
         self.current: Conversation | None = None
         self._typing: dict[tuple[str, str], float] = {}
         self._typed_s = 0.0
+        self._away = False  # disconnected, and said so
         self._running: set[asyncio.Task[None]] = set()
         self._commands = self._command_table()
 
@@ -149,6 +149,7 @@ class Program:
                 model.learn(await self._call("im.conversations.get", conversation_id=entry.stream))
         known = model.conversations.get(entry.stream)
         newer = known is not None and entry.seq > known.head
+        await self._learn_names(people_in(entry))
         conversation = model.take(entry)
         if conversation is None:
             return
@@ -166,9 +167,20 @@ class Program:
         elif entry.sender != model.me:
             conversation.unread += newer  # not if the list of conversations counted it already
             style = "call" if called else "news"
-            self.face.show(f"● {conversation.title}（{conversation.unread} 条未读） {shown}", style)
+            unread = f"（{conversation.unread} 条未读）" if conversation.unread else ""
+            self.face.show(f"● {conversation.title}{unread} {shown}", style)
         if entry.kind == "membership" and model.me in entry.body.get("removed", ()):
             self._gone(entry.stream)
+
+    async def _learn_names(self, people: Iterable[str]) -> None:
+        """Names of those who came after us, or left before."""
+        model = self.model
+        unknown = [one for one in people if one not in model.names and one not in model.former][:200]
+        if unknown:
+            with suppress(HubError, TimeoutError, Disconnected):
+                found = await self._call("gateway.identity.names", person_ids=unknown)
+                for one in found["people"]:
+                    (model.names if one["member"] else model.former)[str(one["person_id"])] = str(one["name"])
 
     def _heard(self, what: Heard) -> None:
         model = self.model
@@ -182,9 +194,11 @@ class Program:
                 self._typing[what.conversation, what.user] = loop.time() + 2 * TYPING_S
         elif isinstance(what, Presence):
             (model.online.add if what.online else model.online.discard)(what.user)
-        elif what == "waiting":
-            self.face.show(f"—— 连接断开，正在重连（{self.client.reason}）", "news")
-        elif what == "online" and self.client.connections > 1:
+        elif what == "waiting" and not self._away:
+            self._away = True
+            self.face.show("—— 连接断开，正在重连…（输入任意内容立即重试）", "news")
+        elif what == "online" and self._away:
+            self._away = False
             self.face.show("—— 已重新连接", "news")
 
     # --- out ------------------------------------------------------------------------------------------------------
@@ -200,6 +214,7 @@ class Program:
             self.face.show("还没有会话：/单聊 姓名 或 /建群 群名 姓名… 开始，/同事 查看有谁", "news")
         async for typed in self.face.lines():
             typed = typed.strip()
+            self.client.hurry()
             if typed in ("/退出", "/quit", "/q"):
                 return
             if typed.startswith("/"):
@@ -319,9 +334,10 @@ class Program:
             found = await self._call(
                 "im.messages.history", conversation_id=conversation.id, before=before, limit=limit
             )
+            entries = [_entry_of(conversation.id, fields) for fields in found["entries"]]
+            await self._learn_names({person for entry in entries for person in people_in(entry)})
         finally:
             conversation.shown = shown
-        entries = [_entry_of(conversation.id, fields) for fields in found["entries"]]
         known = dict(conversation.entries)
         conversation.entries.clear()
         for entry in sorted({**known, **{e.seq: e for e in entries}}.values(), key=lambda e: e.seq):

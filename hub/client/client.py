@@ -99,6 +99,7 @@ class Client:
         self._outbox = Outbox()
         self._link: Link | None = None
         self._online = asyncio.Event()
+        self._hurry = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._closing = False
         self._acks: dict[str, int] = {}
@@ -260,6 +261,10 @@ class Client:
         """
         return wire.page(await self._ask(wire.SYNC, conversation, after, limit))
 
+    def hurry(self) -> None:
+        """Somebody is waiting: try to connect now instead of later. Not for programs, which would all do it at once."""
+        self._hurry.set()
+
     # --- connections ----------------------------------------------------------------------------------------------
 
     async def _run(self) -> None:
@@ -294,8 +299,11 @@ class Client:
             if not next_.come_back:
                 self._end(Closed(bye.code if bye is not None else code, next_.reason))
                 return
+            self._hurry.clear()
             self._state("waiting", next_.reason)
-            await asyncio.sleep(next_.wait_s)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(next_.wait_s):
+                    await self._hurry.wait()
 
     async def _connection(self) -> tuple[int, str, wire.Bye | None]:
         """One connection from the token to its end: (close code, reason, BYE)."""

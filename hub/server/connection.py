@@ -210,7 +210,7 @@ class Connection(asyncio.Protocol):
 
     def _feed(self, data: bytes) -> None:
         """Gives bytes to `websockets`' parser and does what it says."""
-        parser = self.parser
+        parser, said = self.parser, self.closing
         if parser is None:
             return
         parser.receive_data(data)
@@ -219,7 +219,7 @@ class Connection(asyncio.Protocol):
                 self._handshake(parser, event)
             else:
                 self._uncommon_frame(parser, event)
-        self._write_parser(parser)
+        self._write_parser(parser, only_end=said)
         if not self.closing and parser.close_sent is not None:  # the peer closes, or broke the protocol
             self.state = State.CLOSING
             self.node.closing(self, CLOSE_GRACE_S)
@@ -256,8 +256,11 @@ class Connection(asyncio.Protocol):
             return b"".join(out)
         return out or b""
 
-    def _write_parser(self, parser: ServerProtocol) -> None:
+    def _write_parser(self, parser: ServerProtocol, *, only_end: bool = False) -> None:
+        """Writes what the parser wants to say. Behind a close frame (`only_end`) nothing is said, no pong either."""
         for data in parser.data_to_send():
+            if data and only_end:
+                continue
             if data:
                 self.flush()
                 self.write(data)

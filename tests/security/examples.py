@@ -165,6 +165,7 @@ EXAMPLES: dict[str, Example] = {
     "gateway.identity.end_membership": Example(lambda t: {"person_id": str(t.victim_id)}, "answered"),
     "gateway.identity.list_sessions": Example(_none, "answered"),
     "gateway.identity.revoke_session": Example(lambda t: {"session_id": str(t.session_id)}),
+    "gateway.identity.names": Example(lambda t: {"person_ids": [str(t.owner_id)]}, "answered"),
     "gateway.identity.find_members": Example(lambda t: {"person_ids": [str(t.owner_id)]}),
     "gateway.devices.list": Example(_none, "answered"),
     "gateway.devices.send_code": Example(_none),
