@@ -32,7 +32,7 @@ C3_NAMES: Final = frozenset(
 C2_NAMES: Final = frozenset(
     """
     account_no account_tail address answer body current_value data device full_name legal_person login login_hint
-    login_name members message name new_value old_value options parameters params peer person phone phone_index
+    login_name members message name new_value old_value options parameters params peer people person phone phone_index
     phone_sealed platform preview readers request result_sealed title url
     """.split()
 )
@@ -44,7 +44,7 @@ C1_NAMES: Final = frozenset(
     digest document duplicate edge enabled ended_why enterprise enterprises entries epoch error event event_name events
     expires exported_no failing_since failures floor grants head heads history holder installed_by is_head jkt jwks key
     key_version kind last last_no last_number lease_holder leased_until level limit link logout_uris mac machine made_id
-    member_count member_role members_version mentions method money_related more must_ack new next nonce offered
+    member member_count member_role members_version mentions method money_related more must_ack new next nonce offered
     order_key order_no origin outcome own owner owners permission permissions phone_index_key phone_key point position
     previous previous_until prompt proof proposed proposed_by published purpose reach read reason redirect redirect_uri
     redirect_uris registered removed reply_to resource_server risk role roles runs scope scopes seal_no secret_no sector

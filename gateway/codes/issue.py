@@ -8,10 +8,13 @@ from datetime import timedelta
 from core.addresses import source_of
 from core.clock import to_ms
 from core.context import Context
+from core.db import UniqueViolation
 from core.errors import TooManyRequests
 from gateway.api.codes import CodeSent
 from gateway.codes import rules, store
 from gateway.parts import parts
+from gateway.sessions import rules as attempts
+from gateway.sessions import store as failed
 
 
 async def issue(
@@ -61,6 +64,31 @@ async def redeem(ctx: Context, phone: str, purpose: str, code: str, about: str =
     elif verdict is rules.Verdict.RIGHT:
         await store.use(ctx.tx, where)
     return verdict is rules.Verdict.RIGHT
+
+
+async def spend(ctx: Context, phone: str, purpose: str, code: str, about: str = "") -> bool:
+    """`redeem` in a transaction of its own, for callers whom nobody knows yet: wrong codes of one source are counted
+    over all phones and delay its further ones. Raises `TooManyRequests`."""
+    for _ in range(3):
+        try:
+            return await ctx.transact(_spend, phone, purpose, code, about)
+        except UniqueViolation:
+            continue  # two first failures of one source met
+    raise TooManyRequests(retry_ms=500)
+
+
+async def _spend(ctx: Context, phone: str, purpose: str, code: str, about: str) -> bool:
+    have, now_ms = parts(ctx), ctx.clock.now_ms()
+    key = attempts.attempt_key(have.attempt_secret, "codes", source_of(ctx.source.address))
+    so_far = await failed.failures(ctx.tx, key, lock=True)
+    wait_ms = attempts.remaining_ms(so_far, now_ms)
+    if wait_ms:
+        raise TooManyRequests("too many wrong codes", retry_ms=wait_ms)
+    right = await redeem(ctx, phone, purpose, code, about)
+    if not right:
+        counted = attempts.after_failure(so_far, have.source_throttle, now_ms)
+        await failed.put_failures(ctx.tx, key, counted, before=so_far)
+    return right
 
 
 async def _count(ctx: Context, key: bytes, limit: rules.Limit) -> None:

@@ -8,7 +8,7 @@ from core.config_center import live
 from core.db import Record, UniqueViolation
 from core.errors import Conflict, Invalid, Unauthenticated
 from gateway.api import Agreement, CompleteRegistration, LoggedIn, LoginByCode, Person, ShowAgreement
-from gateway.codes.issue import redeem
+from gateway.codes.issue import spend
 from gateway.identity import store as people
 from gateway.identity.rules import weak_password
 from gateway.parts import parts
@@ -30,7 +30,7 @@ async def login_by_code(ctx: Context, command: LoginByCode) -> LoggedIn:
     """
     ctx.audit(device=command.device)
     code = command.code.get_secret_value()
-    if not await ctx.transact(redeem, command.phone, "login", code):
+    if not await spend(ctx, command.phone, "login", code):
         raise Unauthenticated(WRONG_CODE)
     person = await ctx.transact(_person, command.phone)
     if person["state"] != people.ACTIVE:

@@ -6,7 +6,7 @@ from core.actions import PUBLIC, REGISTERED, Context, Rate, action
 from core.db import Record, UniqueViolation
 from core.errors import Conflict, Forbidden, Invalid, TooManyRequests, Unauthenticated
 from gateway.api import ChangePassword, ChangePhone, CodeSent, ResetPassword, SendPhoneCode
-from gateway.codes.issue import issue, redeem
+from gateway.codes.issue import issue, redeem, spend
 from gateway.identity import store as people
 from gateway.identity.rules import masked_phone, weak_password
 from gateway.parts import parts
@@ -27,7 +27,7 @@ async def reset_password(ctx: Context, command: ResetPassword) -> None:
     """
     word = command.password.get_secret_value()
     _check(word, command.phone)
-    if not await ctx.transact(redeem, command.phone, "reset_password", command.code.get_secret_value()):
+    if not await spend(ctx, command.phone, "reset_password", command.code.get_secret_value()):
         raise Unauthenticated(WRONG_CODE)
     await ctx.transact(_reset, command.phone, await parts(ctx).passwords.hash(word))
 

@@ -12,6 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from core.context import Source
+from core.errors import BankhubError, TooManyRequests, Unauthenticated
 from gateway.codes import rules
 from gateway.sms.outbox import FILE
 from tests.gateway.conftest import World
@@ -155,6 +157,35 @@ async def test_asking_tells_nobody_who_is_known(world: World) -> None:
     ]
     assert bad[0].status == bad[1].status == 401
     assert bad[0].body["detail"] == bad[1].body["detail"]
+
+
+@pytest.mark.requirement("S08")
+async def test_wrong_codes_of_one_source_add_up_over_all_phones(world: World) -> None:
+    """Three tries a phone, but not three tries on every phone there is; another source is not concerned."""
+
+    async def attempt(phone: str, code: str, address: str) -> None:
+        fields = {"phone": phone, "code": code, "device": "d"}
+        source = Source(address, "http")
+        perform = world.runtime.calls.perform
+        await perform("gateway.registration.login", fields, principal=None, source=source)
+
+    free = world.runtime.settings.login_source_failures
+    for number in range(free + 1):
+        world.clock.advance(1_000)
+        with pytest.raises(Unauthenticated):
+            await attempt(f"1340000{number:04d}", "000000", "203.0.113.50")
+    phone = "13700000011"
+    code = await code_for(world, phone)
+    last: BankhubError | None = None
+    for _ in range(8):  # its waiting is over, but the next failure makes it longer
+        world.clock.advance(1_000)
+        try:
+            await attempt("13400009999", "000000", "203.0.113.50")
+        except (Unauthenticated, TooManyRequests) as refusal:
+            last = refusal
+    assert isinstance(last, TooManyRequests)
+    assert "wrong codes" in last.message
+    await attempt(phone, code, "203.0.113.51")
 
 
 async def test_only_keyed_digests_of_codes_are_stored(world: World) -> None:

@@ -33,7 +33,8 @@ MAY: dict[str, str] = {
     """,
     "member": """
         gateway.access.permissions gateway.contracts.mine gateway.departments.list gateway.identity.leave
-        gateway.identity.list_members im.conversations.create_group im.conversations.list im.messages.send
+        gateway.identity.list_members gateway.identity.names
+        im.conversations.create_group im.conversations.list im.messages.send
     """,
     "administrator": """
         gateway.access.change_role gateway.access.create_role gateway.access.delete_role gateway.access.roles
