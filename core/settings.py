@@ -294,16 +294,37 @@ def load(environ: Mapping[str, str] | None = None, **overrides: Any) -> Settings
         if not name.startswith(_PREFIX):
             continue
         rest = name.removeprefix(_PREFIX).lower()
-        if rest.startswith("service_") and rest.endswith("_url") and rest != "service_url":
+        secret = rest.removesuffix("_file")
+        if rest not in Settings.model_fields and secret in _SECRETS and secret != rest:
+            if f"{_PREFIX}{secret.upper()}" in environ:
+                raise Invalid(f"{name} and {_PREFIX}{secret.upper()} are both set: which one?")
+            overrides.setdefault(secret, _content(name, Path(value)))
+        elif rest.startswith("service_") and rest.endswith("_url") and rest != "service_url":
             urls[rest.removeprefix("service_").removesuffix("_url")] = value.rstrip("/")
         elif rest not in Settings.model_fields and rest not in _ELSEWHERE:
-            meant = difflib.get_close_matches(rest, Settings.model_fields, n=1, cutoff=0.85)
+            known = [*Settings.model_fields, *(f"{one}_file" for one in _SECRETS)]
+            meant = difflib.get_close_matches(rest, known, n=1, cutoff=0.85)
             if meant:
                 raise Invalid(f"unknown setting {name}: {_PREFIX}{meant[0].upper()} is meant?")
     if urls:
         overrides.setdefault("service_urls", urls)
     return Settings(**overrides)
 
+
+def _content(name: str, path: Path) -> str:
+    """A secret out of a file, which leaves nothing in the environment for others to read."""
+    from core.keys import read_secret  # which knows settings
+
+    try:
+        return read_secret(path).decode().strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise Invalid(f"{name}: {path} cannot be read") from error
+
+
+_SECRETS = frozenset(
+    name for name, field in Settings.model_fields.items() if field.annotation == (SecretStr | None)
+)
+"""Settings that may come as ``BANKHUB_…_FILE``: the path of a file with the value."""
 
 _ELSEWHERE = frozenset({"config_file", "failpoints", "test_database_url", "test_redis_url"})
 """Variables with our prefix that are read by others: before settings exist, or by tests only."""

@@ -59,3 +59,22 @@ def test_the_tree_of_errors() -> None:
         assert body["detail"]
         assert body["retry_ms"] == 5
     assert type(from_code("from the future")) is Internal
+
+
+@pytest.mark.requirement("D05")
+def test_secrets_come_from_files_that_nobody_else_reads(tmp_path: Path) -> None:
+    file = tmp_path / "secret"
+    file.write_text("postgresql://u:canary@h/d\n")
+    file.chmod(0o440)
+    settings = load({"BANKHUB_DATABASE_URL_FILE": str(file)}, var_dir=tmp_path)
+    assert settings.database_url is not None
+    assert settings.database_url.get_secret_value() == "postgresql://u:canary@h/d"
+    with pytest.raises(Invalid, match="which one"):
+        load({"BANKHUB_DATABASE_URL_FILE": str(file), "BANKHUB_DATABASE_URL": "x"})
+    with pytest.raises(Invalid, match="cannot be read"):
+        load({"BANKHUB_CLUSTER_SECRET_FILE": str(tmp_path / "none")})
+    file.chmod(0o644)
+    with pytest.raises(Invalid, match="open to others"):
+        load({"BANKHUB_CLUSTER_SECRET_FILE": str(file)})
+    with pytest.raises(Invalid, match="BANKHUB_CLUSTER_SECRET"):
+        load({"BANKHUB_CLUSTER_SECERT_FILE": str(file)})
