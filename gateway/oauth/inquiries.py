@@ -63,7 +63,7 @@ async def _still(ctx: Context, token: AppToken) -> None:
         raise gone from refusal
 
 
-@action(Introspect, needs=INTERNAL, audited=False, limit=RATE)
+@action(Introspect, needs=INTERNAL, limit=RATE)  # audited: a client's assertion is used up by it
 async def introspect(ctx: Context, command: Introspect) -> Reply:
     """What an access token is worth now (RFC 7662). Only for clients registered as resource servers."""
     try:

@@ -77,6 +77,7 @@ async def register_own(ctx: Context, command: RegisterOwnApp) -> RegisteredApp:
 async def _register(
     ctx: Context, command: RegisterApp | RegisterOwnApp, *, published: bool, resource_server: bool
 ) -> RegisteredApp:
+    rules.check_title(command.title)
     rules.check_registration(
         auth_method=command.auth_method,
         redirect_uris=command.redirect_uris,
@@ -110,7 +111,7 @@ async def _register(
         ctx.tx,
         client,
         secret_digest=None if secret is None else digest(secret),
-        jwks=command.jwks,
+        jwks=None if command.jwks is None else dict(rules.client_keys(command.jwks).as_dict(private=False)),
         now=ctx.clock.now(),
     )
     oauth(ctx).registered(ctx)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hmac
 import re
+import unicodedata
 from base64 import urlsafe_b64encode
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -112,6 +113,12 @@ def sector_of(enterprise_id: int, app_id: int, redirect_uris: Sequence[str]) -> 
 # --- registration -----------------------------------------------------------------------------------------------------
 
 
+def check_title(title: str) -> None:
+    """Raises `Invalid` for a title that shows other than what it is: controls, reversed or invisible characters."""
+    if any(unicodedata.category(one) in ("Cc", "Cf", "Co", "Cn", "Cs", "Zl", "Zp") for one in title):
+        raise Invalid("a title has visible characters only")
+
+
 def check_registration(
     *,
     auth_method: str,
@@ -145,7 +152,7 @@ def client_keys(jwks: Mapping[str, Any]) -> KeySet:
         raise Invalid(f"a key set has one to {_KEYS_MAX} keys")
     try:
         imported = KeySet.import_key_set({"keys": [dict(key) for key in keys]})
-    except (JoseError, TypeError, ValueError, KeyError) as error:
+    except (JoseError, TypeError, ValueError, KeyError, AttributeError, OverflowError) as error:
         raise Invalid("this is not a key set") from error
     for key in imported.keys:
         if key.is_private:

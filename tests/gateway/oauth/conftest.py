@@ -262,8 +262,10 @@ class Kit:
 
     async def publish(self, auth_method: str = "none", **more: Any) -> App:
         """An app that the bank registers for everybody."""
+        key = ECKey.generate_key("P-256") if auth_method == "private_key_jwt" else None
         command = RegisterApp.model_validate(
             {
+                "jwks": None if key is None else {"keys": [key.as_dict(private=False)]},
                 "title": "差旅助手",
                 "auth_method": auth_method,
                 "redirect_uris": [CALLBACK],
@@ -272,7 +274,7 @@ class Kit:
             | more
         )
         made = await self.as_bank(command)
-        return App(made.app.client_id, auth_method, made.client_secret)
+        return App(made.app.client_id, auth_method, made.client_secret, key)
 
     async def as_bank(self, command: Command[Any]) -> Any:
         """Call as a bank operator."""

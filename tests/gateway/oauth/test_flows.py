@@ -373,6 +373,9 @@ async def test_introspection_is_for_resource_servers(kit: Kit) -> None:
     assert answer.json["active"] is True
     assert answer.json["client_id"] == app.client_id
     assert "own" not in answer.json
+    signing = await kit.publish("private_key_jwt", resource_server=True)
+    for _ in range(2):
+        assert (await kit.post("/oauth/introspect", signing, asked)).json["active"] is True
     assert (await kit.post("/oauth/introspect", app, asked)).status == 403
     assert (await kit.post("/oauth/introspect", None, asked | {"client_id": "1"})).status == 401
     for nothing in (tokens["refresh_token"], tokens["id_token"], "x"):

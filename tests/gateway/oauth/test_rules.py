@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -10,6 +12,7 @@ from core.errors import Invalid
 from gateway.oauth.apps.rules import (
     Client,
     check_registration,
+    check_title,
     checked_uri,
     client_keys,
     effective,
@@ -201,6 +204,37 @@ def test_registrations_that_do_not_fit_together() -> None:
             check_registration(**(good | wrong))  # type: ignore[arg-type]
     rsa = RSAKey.generate_key(2048)
     assert client_keys({"keys": [rsa.as_dict(private=False)]}).keys
+
+
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.text(max_size=20),
+        lambda inner: (
+            st.lists(inner, max_size=3)
+            | st.dictionaries(
+                st.sampled_from(["keys", "kty", "crv", "x", "y", "n", "e", "k", "d", "kid", "use", "alg"]),
+                inner,
+            )
+        ),
+    )
+)
+def test_nothing_that_somebody_calls_a_key_breaks_us(thing: object) -> None:
+    for jwks in (
+        thing,
+        {"keys": thing},
+        {"keys": [thing]},
+        {"keys": [{"kty": "EC", "crv": "P-256", "x": thing}]},
+    ):
+        if isinstance(jwks, dict):
+            with contextlib.suppress(Invalid):
+                client_keys(jwks)
+
+
+@pytest.mark.parametrize("title", ["a\u202eb", "a\u200bb", "a\nb", "a\x00b", "\ufeffx", "a\u2028b"])
+def test_titles_show_what_they_are(title: str) -> None:
+    with pytest.raises(Invalid):
+        check_title(title)
+    check_title("考勤助手 2.0（测试）")
 
 
 @pytest.mark.parametrize(
