@@ -167,11 +167,11 @@ class RevokeGrant(Command[None], action="gateway.apps.revoke_grant"):
 class SignIn(Command[SignedIn], action="gateway.apps.sign_in"):
     """A micro app inside our own app asks for a code: its authorization request, answered without another login.
 
-    `agreed`: the host has shown what is asked for, and the person said yes.
+    `agreed`: the scopes that the host has shown, and to which the person said yes.
     """
 
     parameters: Annotated[dict[str, Annotated[str, StringConstraints(max_length=2048)]], Field(max_length=40)]
-    agreed: bool = False
+    agreed: Annotated[list[ScopeName], Field(max_length=100, default_factory=list)]
 
 
 class CheckBridge(Command[BridgeVerdict], action="gateway.apps.check_bridge"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any, Final, Protocol
 
@@ -123,7 +124,8 @@ async def proceed(ctx: Context, command: Proceed) -> Shown:
     client = None if interaction is None else await apps.client(ctx.tx, interaction.request.app_id)
     if interaction is None or client is None or not client.active:
         return Shown(kind="error", message=STALE)
-    request, consented = interaction.request, False
+    request = interaction.request
+    agreed: frozenset[str] = frozenset()
     ctx.audit(object=client.app_id)
     if command.step == "deny":
         refusal = Refusal("access_denied", "the person does not agree")
@@ -135,10 +137,10 @@ async def proceed(ctx: Context, command: Proceed) -> Shown:
         await store.forget_browser(ctx.tx, rules.digest(cookie))
         interaction = interaction.with_login(0)
     elif command.step == "select":
-        interaction = Interaction(interaction.key, request, interaction.fresh, command.enterprise_id)
-    else:
-        consented = command.step == "allow"
-    shown = await _go_on(ctx, client, interaction, cookie, consented=consented)
+        interaction = replace(interaction, chosen=command.enterprise_id, shown=())
+    elif command.step == "allow":
+        agreed = frozenset(interaction.shown)  # to what the page said, whatever has changed since
+    shown = await _go_on(ctx, client, interaction, cookie, agreed=agreed)
     return shown if cookie == command.cookie else shown.model_copy(update={"cookie": cookie})
 
 
@@ -180,7 +182,7 @@ async def _go_on(
     interaction: Interaction,
     cookie: str | None,
     *,
-    consented: bool = False,
+    agreed: frozenset[str] = frozenset(),
 ) -> Shown:
     request, now_ms = interaction.request, ctx.clock.now_ms()
     there = await who_is_there(ctx, cookie)
@@ -194,7 +196,7 @@ async def _go_on(
             acr=there["acr"],
             choices=await _choices(ctx, client, request, there["person_id"], there["acr"]),
             chosen=interaction.chosen,
-            consented=consented,
+            agreed=agreed,
         )
     try:
         step, choice = rules.next_step(request, standing, now_ms)
@@ -202,6 +204,8 @@ async def _go_on(
             return await issue(ctx, client, interaction, there, choice)
     except Refusal as refusal:
         return _back(ctx, request.redirect_uri, request.state, refusal)
+    if choice is not None:
+        interaction = replace(interaction, chosen=choice.enterprise_id, shown=tuple(sorted(choice.scopes)))
     new_cookie = None if cookie is not None else ctx.rng.token()
     until_ms = now_ms + int(ctx.runtime.settings.oauth_interaction_s * 1000)
     return Shown.model_validate(

@@ -192,7 +192,7 @@ class Choice:
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """Where a person stands in one interaction. `fresh`: logged in within it; `consented`: said yes within it."""
+    """Where a person stands in one interaction. `fresh`: logged in within it; `agreed`: to what."""
 
     logged_in: bool
     fresh: bool = False
@@ -200,7 +200,7 @@ class Standing:
     acr: int = 0
     choices: Sequence[Choice] = ()
     chosen: int = 0
-    consented: bool = False
+    agreed: frozenset[str] = frozenset()
 
 
 def needs_login(request: Request, standing: Standing, now_ms: int) -> bool:
@@ -242,7 +242,7 @@ def next_step(request: Request, standing: Standing, now_ms: int) -> tuple[Step, 
     if not chosen.scopes:
         raise Refusal("access_denied", "the person may use none of these scopes")
     asks = "consent" in request.prompts or not chosen.scopes <= chosen.granted
-    if asks and not standing.consented:
+    if asks and not chosen.scopes <= standing.agreed:
         if silent:
             raise Refusal("consent_required", "the person has to agree")
         return Step.CONSENT, chosen

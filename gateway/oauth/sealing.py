@@ -26,10 +26,11 @@ class Interaction:
     request: Request
     fresh: int = 0
     chosen: int = 0
+    shown: tuple[str, ...] = ()  # the scopes that the person has been shown, for the chosen enterprise
 
     def with_login(self, session_id: int) -> Interaction:
         """Somebody (perhaps somebody else) has logged in: what was chosen before is open again."""
-        return replace(self, fresh=session_id, chosen=0)
+        return replace(self, fresh=session_id, chosen=0, shown=())
 
 
 def seal(secret: bytes, interaction: Interaction, cookie: str, until_ms: int) -> str:
@@ -39,6 +40,7 @@ def seal(secret: bytes, interaction: Interaction, cookie: str, until_ms: int) ->
         "request": interaction.request.plain(),
         "fresh": interaction.fresh,
         "chosen": interaction.chosen,
+        "shown": interaction.shown,
         "browser": digest(cookie).hex(),
         "until": until_ms,
     }
@@ -55,7 +57,11 @@ def unseal(secret: bytes, sealed: str, cookie: str, now_ms: int) -> Interaction 
         if now_ms >= claims["until"]:
             return None
         return Interaction(
-            claims["key"], request_of(claims["request"]), int(claims["fresh"]), int(claims["chosen"])
+            key=claims["key"],
+            request=request_of(claims["request"]),
+            fresh=int(claims["fresh"]),
+            chosen=int(claims["chosen"]),
+            shown=tuple(claims["shown"]),
         )
     except (JoseError, KeyError, TypeError, ValueError):
         return None

@@ -43,7 +43,7 @@ async def sign_in(ctx: Context, command: SignIn) -> SignedIn:
             acr=session["acr"],
             choices=() if choice is None else (choice,),
             chosen=who.enterprise_id,
-            consented=command.agreed,
+            agreed=frozenset(command.agreed),
         )
         step, choice = rules.next_step(request, standing, ctx.clock.now_ms())
         if step is Step.LOGIN:

@@ -123,6 +123,28 @@ async def test_scopes_are_the_intersection(kit: Kit) -> None:
     ] == "contacts:read openid"
 
 
+async def test_scopes_follow_the_roles_of_the_person(kit: Kit) -> None:
+    asked = ["openid", "contacts:read", "webhooks:manage"]
+    app = await kit.register(scopes=asked)
+    assert (await kit.tokens(app, scope=" ".join(asked)))["scope"] == "contacts:read openid"
+    kit.browser.cookies.clear()
+    mine = await kit.tokens(app, who="wangfang", scope=" ".join(asked))
+    assert mine["scope"] == "contacts:read openid webhooks:manage"
+
+
+async def test_a_yes_is_to_what_was_shown(kit: Kit) -> None:
+    """The administrator allows more while the person reads: the page is shown again, with all of it."""
+    app = await kit.register(install=False)
+    await kit.install(app, ["openid", "profile"])
+    await kit.authorize(app, Verifier())
+    page = await kit.log_in()
+    assert "查看通讯录" not in page.text
+    await kit.install(app, SCOPES)
+    page = await kit.browser.answer("allow")
+    assert "查看通讯录" in page.text
+    assert "code" in (await kit.browser.answer("allow")).query
+
+
 async def test_one_enterprise_at_a_time(kit: Kit) -> None:
     """Lina works for two. The app is in one; then in both, and she chooses."""
     app = await kit.register()
@@ -469,7 +491,9 @@ async def test_a_micro_app_signs_in_without_another_login(kit: Kit) -> None:
     first = await call("gateway.apps.sign_in", asked, token=own["access_token"])
     assert first.body["redirect"] is None
     assert {"name": "contacts:read", "title": "查看通讯录"} in first.body["asked"]
-    done = await call("gateway.apps.sign_in", asked | {"agreed": True}, token=own["access_token"])
+    half = await call("gateway.apps.sign_in", asked | {"agreed": ["openid"]}, token=own["access_token"])
+    assert half.body["redirect"] is None
+    done = await call("gateway.apps.sign_in", asked | {"agreed": SCOPES}, token=own["access_token"])
     answer = dict(parse_qsl(urlsplit(done.body["redirect"]).query))
     assert answer["iss"] == kit.url
     assert answer["state"] == "state-1"
@@ -482,18 +506,18 @@ async def test_a_micro_app_signs_in_without_another_login(kit: Kit) -> None:
     for wrong in ({"redirect_uri": "https://evil.example"}, {"code_challenge_method": "plain"}):
         refused = await call(
             "gateway.apps.sign_in",
-            {"parameters": kit.request(app, proof) | wrong, "agreed": True},
+            {"parameters": kit.request(app, proof) | wrong, "agreed": SCOPES},
             token=own["access_token"],
         )
         assert refused.status == 422
     browser = await call(
         "gateway.apps.sign_in",
-        {"parameters": kit.request(app, proof, prompt="login"), "agreed": True},
+        {"parameters": kit.request(app, proof, prompt="login"), "agreed": SCOPES},
         token=own["access_token"],
     )
     assert browser.status == 409
     there = await kit.world.login("wuxia")
-    foreign = await call("gateway.apps.sign_in", asked | {"agreed": True}, token=there["access_token"])
+    foreign = await call("gateway.apps.sign_in", asked | {"agreed": SCOPES}, token=there["access_token"])
     assert foreign.status == 404
     await call("gateway.identity.logout", token=own["access_token"])
     assert await kit.members(tokens.json["access_token"]) == 401, "it rests on that login"
@@ -505,12 +529,12 @@ async def test_a_pushed_request_survives_the_question(kit: Kit) -> None:
     own = await kit.world.login("chenjing")
     asked = {"parameters": {"client_id": app.client_id, "request_uri": pushed}}
 
-    async def sign_in(**more: bool) -> Any:
+    async def sign_in(**more: list[str]) -> Any:
         return await kit.world.client.call("gateway.apps.sign_in", asked | more, token=own["access_token"])
 
     assert (await sign_in()).body["asked"]
-    assert (await sign_in(agreed=True)).body["redirect"]
-    assert (await sign_in(agreed=True)).status == 422, "and is good once"
+    assert (await sign_in(agreed=SCOPES)).body["redirect"]
+    assert (await sign_in(agreed=SCOPES)).status == 422, "and is good once"
 
 
 # --- the bridge of micro apps ----------------------------------------------------------------------------------------

@@ -306,7 +306,7 @@ def _request(**more: object) -> Request:
     acr=st.integers(1, 2),
     choices=st.lists(st.sampled_from([_HERE, _KNOWN]), unique=True),
     chosen=st.sampled_from([0, 1, 2, 3]),
-    consented=st.booleans(),
+    agreed=st.sampled_from([frozenset(), frozenset({"openid"}), frozenset({"other"})]),
     prompts=st.sets(st.sampled_from(["login", "consent", "select_account"])) | st.just({"none"}),
     max_age=st.none() | st.integers(0, 50),
     least=st.integers(0, 2),
@@ -319,14 +319,14 @@ def test_a_code_only_for_who_has_done_everything(
     acr: int,
     choices: list[Choice],
     chosen: int,
-    consented: bool,
+    agreed: frozenset[str],
     prompts: set[str],
     max_age: int | None,
     least: int,
     hint: int,
 ) -> None:
     request = _request(prompts=tuple(sorted(prompts)), max_age_s=max_age, least_acr=least, enterprise_id=hint)
-    standing = Standing(logged_in, fresh, 1_000_000 - age_s * 1000, acr, choices, chosen, consented)
+    standing = Standing(logged_in, fresh, 1_000_000 - age_s * 1000, acr, choices, chosen, agreed)
     try:
         step, choice = next_step(request, standing, 1_000_000)
     except Refusal:
@@ -340,7 +340,7 @@ def test_a_code_only_for_who_has_done_everything(
     assert choice is not None
     assert acr >= least
     assert fresh or ("login" not in prompts and (max_age is None or age_s <= max_age))
-    assert consented or ("consent" not in prompts and choice.scopes <= choice.granted)
+    assert choice.scopes <= agreed or ("consent" not in prompts and choice.scopes <= choice.granted)
     assert chosen or "select_account" not in prompts
     assert choice.enterprise_id == (chosen or hint or choice.enterprise_id)
     assert len(choices) == 1 or chosen or hint
@@ -457,7 +457,9 @@ def test_names_of_people_differ_by_sector_person_and_enterprise() -> None:
 
 
 def test_a_sealed_page_is_of_one_browser_and_one_purpose() -> None:
-    interaction = Interaction("k", _request(state="s", prompts=("login",)), fresh=3, chosen=4)
+    interaction = Interaction(
+        "k", _request(state="s", prompts=("login",)), fresh=3, chosen=4, shown=("openid",)
+    )
     sealed = seal(b"s" * 32, interaction, "cookie", 1000)
     assert unseal(b"s" * 32, sealed, "cookie", 999) == interaction
     assert unseal(b"s" * 32, sealed, "cookie", 1000) is None
