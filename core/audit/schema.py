@@ -45,7 +45,7 @@ audit = Table(
     Column("mac", LargeBinary, nullable=False),  # of everything above
     Column("seq", BigInteger, nullable=False),  # 0: not in the chain yet
     Column("digest", LargeBinary, nullable=True),  # of this row and all before
-    Index("ix_core_audit_chain", "enterprise_id", "seq"),
+    Index("ix_core_audit_place", "enterprise_id", "seq", "audit_id"),
     Index("ix_core_audit_waiting", "seq", "enterprise_id"),
 )
 

@@ -39,9 +39,7 @@ _CHAINED = sql(
     FROM core_audit WHERE enterprise_id = $1 AND seq > $2 AND seq <= $3 ORDER BY seq, audit_id LIMIT $4
     """
 )
-_PLACE = sql(
-    "UPDATE core_audit SET seq = $3, digest = $4 WHERE audit_id = $1 AND enterprise_id = $2 AND seq = 0"
-)
+_PLACE = sql("UPDATE core_audit SET seq = $3, digest = $4 WHERE audit_id = $1 AND enterprise_id = $2")
 _COUNT = sql("SELECT COUNT(*) FROM core_audit WHERE enterprise_id = $1 AND seq <> 0 AND seq <= $2")
 _BEYOND = sql(
     """
@@ -125,7 +123,7 @@ async def waiting(db: Queries, enterprise_id: int, limit: int, after: int = 0) -
 
 
 async def place(tx: Transaction, rows: Iterable[tuple[Row, int, bytes]]) -> None:
-    """Give rows their number and digest."""
+    """Give rows their number and digest. Whoever does holds the head."""
     await tx.executemany(
         _PLACE, [(row.audit_id, row.enterprise_id, seq, digest) for row, seq, digest in rows]
     )
