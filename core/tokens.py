@@ -102,6 +102,7 @@ class AccessTokens:
 
         The expiry is never later than `principal.expires_at_ms`, the end of the session.
         """
+        assert principal.scopes is None, "apps of others have tokens for another audience (gateway.oauth)"
         now_ms = self._clock.now_ms()
         expires_s = min(now_ms + int(self._life_s * 1000), principal.expires_at_ms) // 1000
         claims = {
@@ -118,8 +119,6 @@ class AccessTokens:
         }
         if principal.jkt:
             claims["cnf"] = {"jkt": principal.jkt}
-        if principal.scopes is not None:
-            claims |= {"scope": " ".join(sorted(principal.scopes)), "client_id": principal.client_id}
         return self.sign_claims("at+jwt", claims), expires_s * 1000
 
     def sign_claims(self, typ: str, claims: dict[str, Any]) -> str:
@@ -190,7 +189,6 @@ class AccessTokens:
             roles = frozenset(claims["roles"])
             if not _are_roles(roles):
                 raise ValueError("a role that people do not have")
-            scope = claims.get("scope")
             principal = Principal(
                 person_id=int(claims["sub"]),
                 enterprise_id=int(claims["ent"]),
@@ -199,8 +197,6 @@ class AccessTokens:
                 device=str(claims["did"]),
                 expires_at_ms=int(claims["exp"]) * 1000,
                 acr=int(claims.get("acr", 1)),
-                scopes=None if scope is None else frozenset(scope.split()),
-                client_id=str(claims.get("client_id", "")),
                 jkt=str(claims.get("cnf", {}).get("jkt", "")),
             )
             return principal, round(claims["iat"] * 1000)
