@@ -186,6 +186,7 @@ class Settings(BaseSettings):
     code_tries: int = Field(default=3, ge=1, le=5)  # of a million: what guessing may cost
     code_gap_s: float = Field(default=60.0, ge=0)  # between two to one phone
     code_phone_per_day: int = Field(default=10, ge=1)  # a phone is not to be flooded
+    code_person_per_day: int = Field(default=20, ge=1)  # that one logged-in person asks for, to any numbers
     code_source_gap_s: float = Field(
         default=0.0, ge=0
     )  # an office has one address: no gap, but a limit a day

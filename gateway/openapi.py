@@ -12,7 +12,7 @@ from pydantic import TypeAdapter
 from core.actions import PUBLIC, Action, Permission
 from core.errors import TREE
 
-_TWICE: Final = re.compile(r"\b([a-z]+)__api__([A-Za-z]+)")
+_TWICE: Final = re.compile(r"\b([a-z]+)__api__(?:[a-z]+__)?([A-Z][A-Za-z]*)")
 _REF: Final = "#/components/schemas/{model}"
 
 _PROBLEM: Final = {

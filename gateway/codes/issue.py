@@ -38,7 +38,11 @@ async def issue(
     phone_limit = rules.Limit(int(settings.code_gap_s * 1000), settings.code_phone_per_day)
     source_limit = rules.Limit(int(settings.code_source_gap_s * 1000), settings.code_source_per_day)
     await _count(ctx, rules.count_key(secret, f"phone {own}", phone), phone_limit)
-    if not own:
+    if own:  # to whatever numbers: nobody floods strangers by saying that the numbers were to be theirs
+        await _count(
+            ctx, rules.count_key(secret, "person", own), rules.Limit(0, settings.code_person_per_day)
+        )
+    else:
         await _count(ctx, rules.count_key(secret, "source", source_of(ctx.source.address)), source_limit)
     code = f"{ctx.rng.randint(0, 10**rules.DIGITS - 1):0{rules.DIGITS}d}"
     where = rules.slot(secret, purpose, phone, about)

@@ -70,6 +70,9 @@ async def _move(ctx: Context, phone: str) -> None:
     person = await people.lock_person(ctx.tx, person_id)
     if person is None:
         raise Unauthenticated
+    # looked for under every index key: while one is being replaced, two rows of one number would not clash
+    if await people.person_by_phone(ctx.tx, ctx.columns, phone) not in (None, person_id):
+        raise Conflict("somebody has this number")
     try:
         await people.set_phone(ctx.tx, ctx.columns, person_id, phone)
     except UniqueViolation as error:

@@ -171,6 +171,18 @@ async def test_strangers_do_not_use_up_the_messages_of_ones_own(world: World) ->
     assert sent.status == 200
 
 
+async def test_nobody_floods_strangers_with_codes(world: World) -> None:
+    """Somebody who is logged in asks for codes to ever other numbers: so many a day."""
+    token = (await registered(world, "13600000030"))["access_token"]
+    statuses = []
+    for number in range(world.runtime.settings.code_person_per_day + 1):
+        world.clock.advance(11_000)
+        fields = {"phone": f"1331111{number:04d}"}
+        answer = await world.client.call("gateway.registration.send_phone_code", fields, token=token)
+        statuses.append(answer.status)
+    assert statuses == [200] * (len(statuses) - 1) + [429]
+
+
 @given(st.text(min_size=10, max_size=40))
 def test_a_password_that_contains_the_phone_is_weak(around: str) -> None:
     assert weak_password(around[:5] + "13600000001" + around[5:], ("13600000001", "孙悦"))
