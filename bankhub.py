@@ -169,7 +169,9 @@ def verify(
 
 @app.command(rich_help_panel="Look")
 def keys(
-    add: Annotated[bool, typer.Option("--add", help="Make keys for purposes that have none.")] = False,
+    add: Annotated[
+        bool, typer.Option("--add", help="Make the file, and keys for purposes that have none.")
+    ] = False,
     rotate: Annotated[
         str | None, typer.Option(help="Make the next key of this purpose the current one.")
     ] = None,

@@ -26,9 +26,7 @@ def keys(
 ) -> int:
     """Do what was asked for, then print the inventory; 1 where a rotation is overdue."""
     clock = SystemClock()
-    ring = open_keyring(settings, clock)
-    if add:
-        ring.complete()
+    ring = open_keyring(settings, clock, make=add)
     if attach is not None:
         ring.attach(SEALS, asyncio.run(_handle(settings, *attach.partition(":")[::2])).to_material())
         print(f"{attach} is the next key for seals: rotate in some minutes")

@@ -160,6 +160,8 @@ async def lock_head(tx: Transaction, enterprise_id: int) -> Head | None:
     record = await tx.fetchrow(_LOCK_HEAD, enterprise_id)
     if record is not None:
         return Head(record[0], record[1], record[2], bytes(record[3]), bytes(record[4]), record[5])
+    if await tx.fetchval(_EXPORTED_NO, enterprise_id) is not None:
+        return None
     head = empty(enterprise_id)
     try:
         async with tx.savepoint():

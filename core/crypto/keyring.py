@@ -209,10 +209,13 @@ class Follower:
             await asyncio.to_thread(self._keys.refresh)
 
 
-def open_keyring(settings: Settings, clock: Clock, rng: Rng | None = None) -> Keyring:
-    """The keyring that settings name. Raises as `Keyring` does, and `Unavailable` where the KMS does not answer."""
+def open_keyring(settings: Settings, clock: Clock, rng: Rng | None = None, *, make: bool = False) -> Keyring:
+    """The keyring that settings name; `make`: also where the file is not ours to write.
+
+    Raises as `Keyring` does, and `Unavailable` where the KMS does not answer.
+    """
     path = settings.keys_file or settings.var_dir / "keys" / "ring.json"
-    return Keyring(path, clock, ours=settings.keys_file is None, kms=kms_of(settings), rng=rng)
+    return Keyring(path, clock, ours=make or settings.keys_file is None, kms=kms_of(settings), rng=rng)
 
 
 @contextmanager

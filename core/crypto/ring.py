@@ -82,7 +82,7 @@ class Ring:
         for key in self.keys:
             if key.purpose == purpose.name and key.state == "current":
                 return key
-        raise NotFound(f"the ring has no key for {purpose.name}: run `bankhub keys --add`")
+        raise NotFound(f"the ring has no key for {purpose.name}: `bankhub keys --add` makes it")
 
     def get(self, purpose: Purpose, version: int) -> Key | None:
         """The key of this version."""

@@ -55,6 +55,16 @@ def test_what_is_refused(settings: Settings, asked: dict[str, str]) -> None:
         keys(settings, **asked)  # type: ignore[arg-type]
 
 
+def test_a_file_to_be_mounted_is_made_once(settings: Settings, tmp_path: Path) -> None:
+    mounted = settings.model_copy(update={"keys_file": tmp_path / "for-kubernetes.json"})
+    with pytest.raises(Invalid):
+        keys(mounted)
+    assert keys(mounted, add=True) == 0
+    made = (tmp_path / "for-kubernetes.json").read_bytes()
+    assert keys(mounted, add=True) == 0
+    assert (tmp_path / "for-kubernetes.json").read_bytes() == made
+
+
 def test_a_key_of_a_machine(settings: Settings, sdf_library: Path, tmp_path: Path) -> None:
     (tmp_path / "pin").write_text("let me sign")
     (tmp_path / "pin").chmod(0o600)

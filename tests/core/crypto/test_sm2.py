@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -177,3 +178,27 @@ def test_a_machine_without_any_sm2_says_so(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(sm2, "Gmssl", not_installed)
     with pytest.raises(Internal, match=r"no libcrypto 3 .* gmssl_pyx is not installed"):
         sm2.engine.__wrapped__()
+
+
+def test_everything_libcrypto_gives_is_given_back() -> None:
+    """Many of each, also those that fail: a context that stayed would be megabytes."""
+    statm = Path("/proc/self/statm")
+    if not statm.exists():
+        pytest.skip("the size of this process cannot be read here")
+    engine = Libcrypto()
+    private, point = engine.generate()
+    good = engine.sign(private, point, MESSAGE, sm2.DEFAULT_ID)
+    cipher = engine.encrypt(point, b"a key")
+
+    def work(times: int) -> None:
+        for n in range(times):
+            engine.verify(point, b"%d" % n, good, sm2.DEFAULT_ID)
+            engine.sign(private, point, MESSAGE, sm2.DEFAULT_ID)
+            with pytest.raises(LibcryptoError):
+                engine.decrypt(private, point, cipher[:-1] + bytes((cipher[-1] ^ 1,)))
+
+    work(200)
+    before = int(statm.read_text().split()[1])
+    work(1_500)
+    grown = (int(statm.read_text().split()[1]) - before) * 4096
+    assert grown < 1 << 20
