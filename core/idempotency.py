@@ -16,7 +16,7 @@ from sqlalchemy import BigInteger, Column, DateTime, Index, LargeBinary, Primary
 from core.codec import digest, pack, unpack
 from core.db import sql
 from core.db.metadata import metadata
-from core.errors import BankhubError, Conflict, Internal, Unauthenticated, from_code
+from core.errors import BankhubError, Internal, Invalid, Unauthenticated, from_code
 
 if TYPE_CHECKING:
     from core.db import Database, Transaction
@@ -62,7 +62,8 @@ _PURGE = sql(
 )
 
 
-class KeyReused(Conflict):
+# 422 over HTTP, as draft-ietf-httpapi-idempotency-key-header says: the request itself is what has to change
+class KeyReused(Invalid):
     """This idempotency key was used for another request."""
 
 

@@ -177,6 +177,10 @@ class Settings(BaseSettings):
     password_waiting: int = Field(default=64, ge=1)  # beyond it: too_many_requests, not a long queue
     login_free_failures: int = Field(default=5, ge=0)  # of one account from one source, before delays
     login_source_failures: int = Field(default=50, ge=1)  # of one source over all accounts, before delays
+    login_account_burst: int = Field(
+        default=30, ge=1
+    )  # logins of one account on new devices, from all sources
+    login_account_per_s: float = Field(default=1 / 120, gt=0)  # 720 guesses a day, wherever they come from
     login_delay_s: float = Field(default=2.0, gt=0)  # doubles with every further failure
     login_delay_max_s: float = Field(default=900.0, gt=0)
     login_forget_s: float = Field(default=1800.0, gt=0)  # failures older than this no longer count

@@ -11,6 +11,7 @@ from pydantic import TypeAdapter
 
 from core.actions import PUBLIC, Action, Permission
 from core.errors import TREE
+from gateway.samples import sample
 
 _TWICE: Final = re.compile(r"\b([a-z]+)__api__(?:[a-z]+__)?([A-Z][A-Za-z]*)")
 _REF: Final = "#/components/schemas/{model}"
@@ -26,16 +27,19 @@ _PROBLEM: Final = {
         "detail": {"type": "string"},
         "code": {"type": "string", "enum": [error.code for error in TREE]},
         "temporary": {"type": "boolean", "description": "the same request may succeed later"},
-        "retry_ms": {"type": "integer", "description": "not before this many milliseconds"},
+        "retry_ms": {"type": "integer", "minimum": 0, "description": "not before this many milliseconds"},
         "trace_id": {"type": "string", "description": "what to quote when asking for help"},
         "errors": {"type": "object"},
     },
 }
 
 _STATUSES: Final = {
-    "400": "Not HTTP as it should be",
+    "400": "The request or its body is not HTTP or JSON as it should be",
+    "405": "Not with this method",
+    "408": "The body came too slowly",
     "413": "The body is too large",
-    "415": "The body is not application/json",
+    "415": "The body is not application/json, or compressed",
+    "421": "This host is not served here",
     **{str(error.http_status): (error.__doc__ or error.code).splitlines()[0] for error in TREE},
 }
 
@@ -58,18 +62,24 @@ def document(actions: Iterable[Action[Any, Any]], *, version: str) -> dict[str, 
         "openapi": "3.1.0",
         "info": {"title": "bankhub", "version": version, "description": _ABOUT},
         "servers": [{"url": "/"}],
-        "security": [{"access_token": []}],
+        "security": [{"access_token": []}, {"dpop": []}],
         "tags": [{"name": name} for name in sorted({_tag(action) for action in declared})],
         "paths": {
             f"/v1/{action.name}": {
-                "post": _operation(action, by_key[(action.name, "in")], by_key[(action.name, "out")])
+                "post": _operation(
+                    action, by_key[(action.name, "in")], by_key[(action.name, "out")], components
+                )
             }
             for action in declared
         },
         "components": {
             "schemas": components,
-            "responses": {status: _refusal(what) for status, what in sorted(_STATUSES.items())},
-            "securitySchemes": {"access_token": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}},
+            "responses": {
+                status: _refusal(int(status), what, components["Problem"])
+                for status, what in sorted(_STATUSES.items())
+            },
+            "headers": _HEADERS,
+            "securitySchemes": _security(declared),
         },
     }
 
@@ -104,14 +114,16 @@ def _tag(action: Action[Any, Any]) -> str:
     return action.name.rpartition(".")[0]
 
 
-def _operation(action: Action[Any, Any], given: Any, gives: Any) -> dict[str, Any]:
+def _operation(
+    action: Action[Any, Any], given: Any, gives: Any, components: dict[str, Any]
+) -> dict[str, Any]:
     parameters: list[dict[str, Any]] = [
         {
             "name": "Deadline-Ms",
             "in": "header",
             "required": False,
             "description": "how long the caller waits; after it the answer is 504",
-            "schema": {"type": "integer", "minimum": 1},
+            "schema": {"type": "integer", "minimum": 1, "maximum": 9_999_999},
         }
     ]
     if action.idempotent:
@@ -130,9 +142,16 @@ def _operation(action: Action[Any, Any], given: Any, gives: Any) -> dict[str, An
         "summary": action.summary or action.name,
         "description": (action.handler.__doc__ or "").strip(),
         "parameters": parameters,
-        "requestBody": {"required": True, "content": {"application/json": {"schema": given}}},
+        "requestBody": {
+            "required": True,
+            "content": {"application/json": {"schema": given, "example": sample(given, components)}},
+        },
         "responses": {
-            "200": {"description": "Done", "content": {"application/json": {"schema": gives}}},
+            "200": {
+                "description": "Done",
+                "headers": _told(action),
+                "content": {"application/json": {"schema": gives}},
+            },
             **{status: {"$ref": f"#/components/responses/{status}"} for status in sorted(_STATUSES)},
         },
         **_needs(action),
@@ -145,7 +164,47 @@ def _operation(action: Action[Any, Any], given: Any, gives: Any) -> dict[str, An
         operation["x-bankhub-step-up"] = action.step_up
     if action.needs is PUBLIC:
         operation["security"] = []
+    elif isinstance(action.needs, Permission) and action.needs.scope:
+        operation["security"] = [{"access_token": []}, {"dpop": []}, {"apps": [action.needs.name]}]
     return operation
+
+
+def _told(action: Action[Any, Any]) -> dict[str, Any]:
+    """The fields that an answer has besides those of every HTTP answer."""
+    names = ["Trace-Id", "RateLimit", "RateLimit-Policy"] + ["Idempotent-Replayed"] * action.idempotent
+    return {name: {"$ref": f"#/components/headers/{name}"} for name in names}
+
+
+def _security(declared: Iterable[Action[Any, Any]]) -> dict[str, Any]:
+    """How callers prove who they are; the scopes of apps are the permissions that may be asked for."""
+    needs = [action.needs for action in declared]
+    scopes = {one.name: one.title for one in needs if isinstance(one, Permission) and one.scope}
+    return {
+        "access_token": {
+            "type": "http",
+            "scheme": "bearer",
+            "bearerFormat": "JWT",
+            "description": "of gateway.identity.login and refresh; ten minutes",
+        },
+        "dpop": {
+            "type": "apiKey",
+            "in": "header",
+            "name": "DPoP",
+            "description": "RFC 9449: with `Authorization: DPoP <token>`, where the session is bound to a device's key",
+        },
+        "apps": {
+            "type": "oauth2",
+            "description": "apps of others: authorization code with PKCE, or client credentials",
+            "flows": {
+                "authorizationCode": {
+                    "authorizationUrl": "/oauth/authorize",
+                    "tokenUrl": "/oauth/token",
+                    "refreshUrl": "/oauth/token",
+                    "scopes": dict(sorted(scopes.items())),
+                }
+            },
+        },
+    }
 
 
 def _needs(action: Action[Any, Any]) -> dict[str, Any]:
@@ -153,12 +212,50 @@ def _needs(action: Action[Any, Any]) -> dict[str, Any]:
     needs = action.needs
     if not isinstance(needs, Permission):
         return {"x-bankhub-needs": needs.kind}
-    return {"x-bankhub-needs": needs.name, "x-bankhub-roles": sorted(needs.roles)}
+    return {
+        "x-bankhub-needs": "permission",
+        "x-permission": needs.name,
+        "x-permission-title": needs.title,
+        "x-bankhub-roles": sorted(needs.roles),
+    }
 
 
-def _refusal(what: str) -> dict[str, Any]:
+def _refusal(status: int, what: str, schema: dict[str, Any]) -> dict[str, Any]:
+    names = ["Trace-Id"] + ["Retry-After", "RateLimit", "RateLimit-Policy"] * (status == 429)
+    names += ["WWW-Authenticate"] * (status == 401) + ["Allow"] * (status == 405)
+    codes = [error.code for error in TREE if error.http_status == status] or ["invalid"]
+    example = {
+        "type": f"urn:bankhub:error:{codes[0]}",
+        "title": codes[0].replace("_", " "),
+        "status": status,
+        "detail": what,
+        "code": codes[0],
+        "temporary": any(error.code == codes[0] and error.temporary for error in TREE),
+        "trace_id": "0af7651916cd43dd8448eb211c80319c",
+    }
+    assert set(schema["required"]) <= set(example)
     return {
         "description": what,
-        "headers": {"Trace-Id": {"schema": {"type": "string"}}},
-        "content": {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}},
+        "headers": {name: {"$ref": f"#/components/headers/{name}"} for name in names},
+        "content": {
+            "application/problem+json": {
+                "schema": {"$ref": "#/components/schemas/Problem"},
+                "example": example,
+            }
+        },
     }
+
+
+def _header(what: str, **schema: Any) -> dict[str, Any]:
+    return {"description": what, "schema": {"type": "string", **schema}}
+
+
+_HEADERS: Final = {
+    "Trace-Id": _header("what to quote when asking for help", pattern="^[0-9a-f]{32}$"),
+    "RateLimit": _header("what is left of a limit (draft-ietf-httpapi-ratelimit-headers)"),
+    "RateLimit-Policy": _header("the limit itself"),
+    "Retry-After": _header("seconds", pattern="^[0-9]+$"),
+    "Idempotent-Replayed": _header("the answer was given before under this key", enum=["true"]),
+    "WWW-Authenticate": _header("how to prove who calls"),
+    "Allow": _header("methods"),
+}

@@ -189,6 +189,7 @@ class _Block(AbstractAsyncContextManager[Transaction]):
             try:
                 await connection.execute("BEGIN")
             except BaseException as error:
+                await PostgresTransaction(connection).rollback()  # cancelled: it may have begun nevertheless
                 await self._database.release(connection)
                 if isinstance(error, _DRIVER):
                     raise translate(error) from error

@@ -84,6 +84,12 @@ async def _attempt(ctx: Context, typed: str, device: str) -> tuple[Record | None
         wait_ms = max(wait_ms, rules.remaining_ms(await store.failures(ctx.tx, source_key), now_ms))
     if wait_ms:
         raise TooManyRequests("too many failed logins", retry_ms=wait_ms)
+    if (
+        not known
+    ):  # many sources against one account; whoever has a known device, or the phone, is not concerned
+        settings, whose = ctx.runtime.settings, person["person_id"] if person else typed
+        rate = Rate(settings.login_account_burst, settings.login_account_per_s)
+        await ctx.runtime.limits.take("login", whose, rate)
     counted = rules.after_failure(so_far, have.account_throttle, now_ms)
     await store.put_failures(ctx.tx, account_key, counted, before=so_far)
     return person, account_key, source_key

@@ -175,11 +175,11 @@ async def test_the_same_key_has_one_effect_and_one_answer(pair: Pair) -> None:
 async def test_the_same_key_for_something_else_is_refused(pair: Pair) -> None:
     key = f"other-{id(pair)}"
     await pair.caller.calls.call(toy.Write(word=key), principal=WHO, key=key)
-    with pytest.raises(Conflict, match="used for another request"):
+    with pytest.raises(Invalid, match="used for another request"):
         await pair.caller.calls.call(toy.Write(word=key + "!"), principal=WHO, key=key)
     with pytest.raises(Conflict):
         await pair.caller.calls.call(toy.Write(word=key + "r", then="conflict"), principal=WHO, key=key + "r")
-    with pytest.raises(Conflict, match="used for another request"):
+    with pytest.raises(Invalid, match="used for another request"):
         await pair.caller.calls.call(toy.Write(word=key + "!"), principal=WHO, key=key + "r")
     assert await toy.count(pair.owner.db, key + "!") == 0
 

@@ -28,7 +28,7 @@ LOOK = sql("SELECT n FROM hands")
 
 @pytest.fixture
 async def db(empty_database: str) -> AsyncIterator[Any]:
-    database = await connect(empty_database, min_size=1, max_size=3, acquire_timeout_s=2.0)
+    database = await connect(empty_database, min_size=1, max_size=3, acquire_timeout_s=30.0)
     yield database
     await database.close()
 

@@ -14,7 +14,7 @@ import pytest_asyncio
 
 from core.actions import PERSON, PUBLIC, Command, Context, Registry, action
 from core.db import Sql
-from core.errors import Conflict, DeadlineExceeded, Forbidden, Internal, Unavailable
+from core.errors import Conflict, DeadlineExceeded, Forbidden, Internal, Invalid, Unavailable
 from core.runtime import Runtime
 from tests.core import toy
 from tests.world import process, settings_for, somebody
@@ -170,7 +170,7 @@ async def test_the_same_key_raced_with_different_requests_conflicts(tables: str,
             ),
             return_exceptions=True,
         )
-        assert sorted(isinstance(r, Conflict) for r in results) == [False, True]
+        assert sorted(isinstance(r, Invalid) for r in results) == [False, True]
 
 
 async def test_an_event_is_handled_in_one_transaction_with_its_claim(here: Runtime) -> None:

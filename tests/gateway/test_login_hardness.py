@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 import structlog
 
-from core.errors import TooManyRequests
+from core.context import Source
+from core.errors import TooManyRequests, Unauthenticated
 from core.logs import configure_logs
 from gateway.sessions.passwords import Passwords
 from tests.gateway.conftest import World
@@ -137,3 +138,30 @@ async def test_no_secret_or_name_reaches_a_log_or_an_error(world: World, lines: 
         assert secret not in written, secret
         assert json.dumps(secret)[1:-1] not in written, secret
     assert "action.failed" in written
+
+
+@pytest.mark.requirement("S08")
+async def test_many_sources_do_not_get_more_guesses_and_do_not_lock_the_owner_out(world: World) -> None:
+    """1,000 wrong passwords for one account, each from a source and a device of its own: 30 are looked at."""
+    person = world.people["zhaolei"]
+    await world.login("zhaolei", "the-owners-phone")
+    calls = world.runtime.calls
+    looked = 0
+    for n in range(1_000):
+        try:
+            await calls.perform(
+                "gateway.identity.login",
+                {"login": "zhaolei", "password": "wrong", "device": f"d{n}"},
+                principal=None,
+                source=Source(f"198.{n // 65536}.{n // 256 % 256}.{n % 256}", "http"),
+            )
+        except Unauthenticated:
+            looked += 1
+        except TooManyRequests:
+            continue
+    assert looked <= world.runtime.settings.login_account_burst + 1
+    await world.login("zhaolei", "the-owners-phone")  # who is known is not concerned
+    refused = await world.client.login("zhaolei", person.password, "quite-another-phone")
+    assert refused.status == 429
+    assert refused.headers["RateLimit-Policy"].startswith('"login"')
+    assert int(refused.headers["Retry-After"]) >= 1

@@ -1,0 +1,71 @@
+"""An example of a value for each JSON schema of ours: what the reference shows and a test sends through validation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+_BY_PATTERN: Final = {
+    "^(0|[1-9][0-9]{0,18})$": "384000000000000001",
+    "^[0-9A-Za-z_-]{1,64}$": "phone-1",
+    "^1[3-9][0-9]{9}$": "13800000000",
+    "^([a-z][a-z_]{2,30}|[1-9][0-9]{0,18})$": "employee",
+    "^[A-Za-z][A-Za-z0-9._-]{2,31}$": "zhangwei",
+    "^https?://[!-~]+$": "https://hooks.example.com/bankhub",
+    "^[a-z][a-z0-9_.]*$": "gateway.member_added",
+    "^[0-9A-Za-z_-]{43}$": "x" * 43,
+    "^[a-zA-Z]{1,32}$": "login",
+    "^[a-z][a-z0-9_.]{0,40}:[a-z][a-z0-9_]{0,20}$": "contacts:read",
+    "^[0-9A-Za-z ._/-]{0,32}$": "Android 15",
+    "^[a-z][a-z0-9_.]{0,31}$": "login",
+}
+_BY_NAME: Final = {
+    "name": "张伟", "full_name": "张伟", "title": "财务部", "password": "correct horse battery", "code": "123456",
+    "credit_code": "91320000MA1WXYQ12A", "url": "https://hooks.example.com/bankhub", "login": "13800000000",
+}  # fmt: skip
+_DEPTH: Final = 8
+
+
+def sample(schema: Mapping[str, Any], components: Mapping[str, Any], name: str = "", depth: int = 0) -> Any:
+    """A value that `schema` allows, with what is required and nothing else; None where there is none to be told."""
+    if "$ref" in schema:
+        return sample(components[schema["$ref"].rpartition("/")[2]], components, name, depth + 1)
+    for word in ("const", "default"):
+        if word in schema:
+            return schema[word]
+    if schema.get("examples"):
+        return schema["examples"][0]
+    if "enum" in schema:
+        return schema["enum"][0]
+    for word in ("anyOf", "oneOf", "allOf"):
+        if word in schema:
+            others = [one for one in schema[word] if one.get("type") != "null"]
+            return sample(others[0], components, name, depth + 1) if others else None
+    if depth > _DEPTH:
+        return None
+    kind = schema.get("type")
+    if kind == "object":
+        return _object(schema, components, depth)
+    if kind == "array":
+        count = max(1, schema.get("minItems", 0))
+        return [sample(schema.get("items", {}), components, name, depth + 1) for _ in range(count)]
+    if kind == "string":
+        return _text(schema, name)
+    if kind in ("integer", "number"):
+        return max(schema.get("minimum", 1), schema.get("exclusiveMinimum", 0) + 1)
+    return True if kind == "boolean" else None
+
+
+def _object(schema: Mapping[str, Any], components: Mapping[str, Any], depth: int) -> dict[str, Any]:
+    properties = schema.get("properties", {})
+    names = schema.get("required", []) or []
+    return {name: sample(properties.get(name, {}), components, name, depth + 1) for name in names}
+
+
+def _text(schema: Mapping[str, Any], name: str) -> str:
+    pattern = schema.get("pattern")
+    if pattern is not None:
+        return _BY_PATTERN.get(pattern, "x")
+    text = "" if schema.get("contentEncoding") else _BY_NAME.get(name, "文字")
+    least, most = schema.get("minLength", 0), schema.get("maxLength", 1 << 30)
+    return str((text + "x" * max(0, least - len(text)))[:most])
