@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 from core.clock import SystemClock
 from core.crypto.keyring import open_keyring
-from core.db import sql
+from core.db import Database, DatabaseError, sql
 from core.errors import BankhubError
 from core.settings import Settings
 from house.engines import engines_of
@@ -152,12 +152,34 @@ async def _database(settings: Settings) -> AsyncIterator[Finding]:
         yield Finding("ok", "the database answers and keeps what it acknowledges")
         now = await db.fetchval(_NOW)
         off = abs(now.timestamp() - time.time())
+        yield await _fitting(settings, db)
         advice = "" if off < _CLOCK_S else "set both clocks by the same time server"
         yield Finding(
             "ok" if off < _CLOCK_S else "bad", f"its clock differs from ours by {off:.3f} s", advice
         )
     finally:
         await db.close()
+
+
+async def _fitting(settings: Settings, db: Database) -> Finding:
+    """Whether the ring of keys is the one that this database was written with."""
+    from gateway.people.phones import phone_of
+    from gateway.people.store import any_phone
+    from house.compose import columns_of
+
+    try:
+        row = await any_phone(db)
+        if row is not None:
+            phone_of(columns_of(settings), row)
+    except DatabaseError as error:
+        return Finding("bad", f"the database: {error.message}", "run `bankhub migrate`")
+    except BankhubError:
+        return Finding(
+            "bad",
+            "what is stored encrypted does not open",
+            "restore the ring of keys that belongs to this database",
+        )
+    return Finding("ok", "what is stored encrypted opens with these keys")
 
 
 async def _reachable(what: str, url: str, default_port: int) -> Finding:

@@ -26,6 +26,9 @@ _OUTDATED = sql(
     ORDER BY person_id LIMIT $3 FOR UPDATE SKIP LOCKED
     """
 )
+_ANY_PHONE = sql(
+    "SELECT person_id, phone_sealed FROM gateway_people WHERE phone_sealed IS NOT NULL ORDER BY person_id LIMIT 1"
+)
 _WITH_KEYS = sql(
     """
     SELECT phone_key, phone_index_key, COUNT(*) AS people FROM gateway_people
@@ -37,6 +40,11 @@ _WITH_KEYS = sql(
 async def lock_outdated(tx: Transaction, key: int, index_key: int, limit: int) -> list[Record]:
     """person_id and phone_sealed of people whose number was sealed with other keys than these."""
     return await tx.fetch(_OUTDATED, key, index_key, limit)
+
+
+async def any_phone(db: Queries) -> Record | None:
+    """person_id and phone_sealed of somebody: to see whether the keys fit what is stored."""
+    return await db.fetchrow(_ANY_PHONE)
 
 
 async def phone_keys(db: Queries) -> list[tuple[int, int, int]]:

@@ -10,9 +10,12 @@ from core.clock import SystemClock
 from core.crypto.keyring import open_keyring
 from core.crypto.provider import handle_of
 from core.crypto.ring import SEALS
+from core.db import connect
 from core.errors import BankhubError, Conflict, Invalid
 from core.settings import Settings, load
-from house.doctor import _keys
+from gateway.identity.store import insert_person
+from house.compose import columns_of
+from house.doctor import _fitting, _keys
 from house.keys import keys
 from tests.core.crypto.test_providers import sdf_library
 
@@ -91,3 +94,28 @@ def test_the_doctor_looks_at_keys(settings: Settings) -> None:
     assert "open to others" in finding.what
     with pytest.raises(Invalid):
         keys(settings)
+
+
+async def test_the_doctor_knows_whose_keys_these_are(
+    settings: Settings, database: str, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    db, columns = await connect(database, min_size=1, max_size=2), columns_of(settings)
+    try:
+        assert (await _fitting(settings, db)).level == "ok"  # nobody is there
+        await insert_person(
+            db,
+            columns,
+            5,
+            phone="13800000001",
+            login_name=None,
+            name="某人",
+            password_hash=None,
+            now=SystemClock().now(),
+        )
+        assert (await _fitting(settings, db)).level == "ok"
+        others = settings.model_copy(update={"var_dir": tmp_path_factory.mktemp("other")})
+        finding = await _fitting(others, db)
+        assert finding.level == "bad"
+        assert "restore" in finding.advice
+    finally:
+        await db.close()
