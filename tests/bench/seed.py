@@ -71,9 +71,9 @@ class Population:
                 [(enterprise, p, "employee") for p in self.people],
             ),
             "gateway_sessions": (
-                "session_id person_id enterprise_id device created_at used_at expires_at",
+                "session_id person_id enterprise_id device acr created_at used_at expires_at",
                 [
-                    (self.sessions[i], self.people[i], enterprise, f"bench-{i}", now, now, later)
+                    (self.sessions[i], self.people[i], enterprise, f"bench-{i}", 1, now, now, later)
                     for i in numbers
                 ],
             ),

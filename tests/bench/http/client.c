@@ -34,7 +34,7 @@ static uint32_t request_count, connections = 32;
 static int port, server_pid, expected = 200;
 static double warm_s = 0.5, measure_s = 3;
 static Caller *callers;
-static uint64_t answered;
+static uint64_t answered, total, warm_count;
 static Histogram *latency;
 static bool measuring;
 
@@ -82,6 +82,7 @@ static void receive(Caller *c) {
     if (!length || length > end) fail("an answer has no length", c->in);
     if (c->have < (size_t)(end + 4 - c->in) + strtoul(length + 17, NULL, 10)) return;
     if (atoi(c->in + 9) != expected) fail("an answer has another status", c->in);
+    total++;
     if (measuring) {
         answered++;
         histogram_add(latency, (now_ns() - c->asked_ns) / 1000);
@@ -93,6 +94,7 @@ int main(int argc, char **argv) {
     static const struct option options[] = {
         {"port", 1, 0, 'p'},    {"server-pid", 1, 0, 's'}, {"connections", 1, 0, 'c'}, {"requests", 1, 0, 'r'},
         {"warm-s", 1, 0, 'w'},  {"measure-s", 1, 0, 'm'},  {"expect", 1, 0, 'e'},      {"mode", 1, 0, 'o'},
+        {"warm-count", 1, 0, 'n'},
         {0, 0, 0, 0},
     };
     for (int o; (o = getopt_long(argc, argv, "", options, NULL)) != -1;) {
@@ -102,6 +104,7 @@ int main(int argc, char **argv) {
         else if (o == 'r') read_requests(optarg);
         else if (o == 'w') warm_s = atof(optarg);
         else if (o == 'm') measure_s = atof(optarg);
+        else if (o == 'n') warm_count = (uint64_t)atoll(optarg);
         else if (o == 'e') expected = atoi(optarg);
         else if (o != 'o') return 2;
     }
@@ -125,7 +128,7 @@ int main(int argc, char **argv) {
     uint64_t begin = now_ns() + (uint64_t)(warm_s * 1e9), end = 0, cpu = 0, server = 0, now;
     struct epoll_event events[256];
     while (!end || (now = now_ns()) < end) {
-        if (!end && now_ns() >= begin) {
+        if (!end && now_ns() >= begin && total >= warm_count) {
             measuring = true;
             begin = now_ns(), cpu = cpu_ns(), server = cpu_ns_of(server_pid);
             end = begin + (uint64_t)(measure_s * 1e9);
