@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import (
     BaseSettings,
     NoDecode,
@@ -130,8 +130,10 @@ class Settings(BaseSettings):
     gateway_origins: Words = ()  # other origins that may call from a browser; empty: only our own pages
     gateway_trusted_proxies: Words = ()  # CIDRs whose X-Forwarded-For is believed
     gateway_metrics_token: SecretStr | None = None  # None: /metrics answers loopback only
-    gateway_rate_burst: int = Field(default=200, ge=1)  # requests of one address, all actions together
-    gateway_rate_per_s: float = Field(default=100.0, gt=0)
+    gateway_rate_burst: int = Field(
+        default=1000, ge=1
+    )  # requests of one address, which a whole firm may share
+    gateway_rate_per_s: float = Field(default=300.0, gt=0)
 
     # --- webhooks ---------------------------------------------------------------------------------------------
     webhook_max: int = Field(default=20, ge=1)  # of one enterprise
@@ -313,7 +315,14 @@ def load(environ: Mapping[str, str] | None = None, **overrides: Any) -> Settings
                 raise Invalid(f"unknown setting {name}: {_PREFIX}{meant[0].upper()} is meant?")
     if urls:
         overrides.setdefault("service_urls", urls)
-    return Settings(**overrides)
+    file = environ.get(_FILE)
+    if file and not Path(file).is_file():
+        raise Invalid(f"{_FILE}: there is no file {file}")
+    try:
+        return Settings(**overrides)
+    except ValidationError as error:
+        wrong = [f"{_PREFIX}{'_'.join(map(str, one['loc'])).upper()}: {one['msg']}" for one in error.errors()]
+        raise Invalid("; ".join(wrong)) from None
 
 
 def _content(name: str, path: Path) -> str:

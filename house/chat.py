@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import structlog
 import typer
 
-from core.errors import Unauthenticated
+from core.errors import Unauthenticated, Unavailable
 from house.demo import read_demo
 from house.supervisor import read_note
 from hub.chat import chat as talk
@@ -20,6 +20,8 @@ async def chat(settings: Settings, *, login: str, password: str | None, to: str 
     """Talk as `login`; without a password, the demonstration's. Raises `Unauthenticated` when there is none."""
     structlog.configure(processors=[_nothing])  # logs would stand between what people say
     note = read_note(settings.var_dir.absolute()) or {}
+    if password is None and not note:  # else whatever else listens there would be told the demonstration's
+        raise Unavailable("bankhub is not running here: ./bankhub up, or give --password")
     if password is None:
         logins = read_demo(settings.var_dir) or []
         password = next(

@@ -29,6 +29,7 @@ from hub.wire.limits import Limits
 log = structlog.get_logger(__name__)
 
 CALL_DEADLINE_MS = 15_000  # of a CALL that names none
+BACKLOG = 4096  # connections not accepted yet: everybody comes back at once
 SEND_BUFFER_BYTES = 128 * 1024  # the kernel's share of a slow reader; it would grow to 4 MiB by itself
 
 
@@ -68,7 +69,8 @@ class HubService(Service):
         metrics.watch(self.node)
         if self._listen:
             sock = listening_socket(settings.hub_host, settings.hub_port)
-            self._server = await self.node.loop.create_server(lambda: Connection(self.node), sock=sock)  # type: ignore[arg-type]
+            node = self.node
+            self._server = await node.loop.create_server(lambda: Connection(node), sock=sock, backlog=BACKLOG)
             log.info("hub.listening", port=sock.getsockname()[1])
 
     async def stop(self) -> None:
@@ -121,7 +123,7 @@ def listening_socket(host: str, port: int) -> socket.socket:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         sock.bind((host, port))
-        sock.listen(4096)
+        sock.listen(BACKLOG)
         sock.setblocking(False)
     except OSError:
         sock.close()

@@ -27,7 +27,11 @@ from gateway.parts import parts
 
 @action(AddMember, needs=MEMBERS_MANAGE, idempotent=True)
 async def add_member(ctx: Context, command: AddMember) -> Member:
-    """Take a person in, by phone number; one who is not known yet is created with a first password."""
+    """Take a person in, by phone number: a new one, created with a first password, or a former member.
+
+    Somebody else who has this number already is asked first: invite them. Otherwise an administrator could turn numbers
+    into names, and put strangers into the enterprise.
+    """
     return await add(ctx, command)
 
 
@@ -54,6 +58,8 @@ async def add(ctx: Context, command: AddMember) -> Member:
             )
         except UniqueViolation as error:
             raise Conflict("the login name or the phone is taken") from error
+    elif await store.membership_state(tx, ctx.enterprise_id, person_id) is None:
+        raise Conflict("whoever has this phone must agree: send an invitation")
     await admit(
         ctx,
         ctx.enterprise_id,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, Final
 
 import msgspec
@@ -40,9 +41,21 @@ def decode(payload: bytes, *, text: bool) -> list[ClientFrame | BadFrame]:
     return _decode_each(payload, text=text)
 
 
+_HALF: Final = re.compile(
+    rb"(?<!\\)((?:\\\\)*)(?:(\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2})|\\u[dD][89a-fA-F][0-9a-fA-F]{2})"
+)
+
+
+def _whole(payload: bytes) -> bytes:
+    """JSON without halves of characters (``\\ud800``), which JavaScript writes where text was cut inside an emoji."""
+    return _HALF.sub(lambda found: found[1] + (found[2] or rb"\ufffd"), payload)
+
+
 def _decode_each(payload: bytes, *, text: bool) -> list[ClientFrame | BadFrame]:
     """The slow way: one frame at a time, so that a bad one does not spoil its neighbours."""
     try:
+        if text and b"\\u" in payload:
+            payload = _whole(payload)
         raws = (_text_raw if text else _packed_raw).decode(payload)
     except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
         raise BadMessage("a message is an array of frames") from error

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from pydantic import ValidationError
 
 from core.errors import TREE, Internal, Invalid, from_code, problem
 from core.settings import Settings, load
@@ -35,8 +34,13 @@ def test_a_misspelt_setting_is_refused_and_others_variables_are_not(monkeypatch:
 
 @pytest.mark.parametrize("bad", [{"access_token_s": 601}, {"service_token_s": 61}, {"gateway_body_bytes": 1}])
 def test_limits_have_limits(bad: dict[str, int]) -> None:
-    with pytest.raises(ValidationError):
+    with pytest.raises(Invalid, match=f"BANKHUB_{next(iter(bad)).upper()}: Input should be"):
         load({}, **bad)
+
+
+def test_a_file_that_is_not_there_is_told(tmp_path: Path) -> None:
+    with pytest.raises(Invalid, match="there is no file"):
+        load({"BANKHUB_CONFIG_FILE": str(tmp_path / "mistyped.toml")})
 
 
 def test_secrets_are_masked() -> None:

@@ -15,6 +15,7 @@ from core.clock import ManualClock
 from core.runtime import Runtime
 from core.tokens import AccessTokens
 from gateway import demo
+from gateway.identity import store as identity
 from gateway.people import ActivePeople
 from gateway.service import GatewayService
 from im.service import ImService
@@ -72,6 +73,13 @@ class World:
         assert answer.status == 200, answer.body
         body: dict[str, Any] = answer.body
         return body
+
+    async def join(self, person_id: int, enterprise_id: int) -> None:
+        """Somebody belongs to another enterprise too, as if they had accepted its invitation."""
+        now = self.clock.now()
+        await self.runtime.db.run(
+            lambda tx: identity.join(tx, enterprise_id, person_id, title=None, roles=["employee"], now=now)
+        )
 
 
 @pytest.fixture(scope="module")

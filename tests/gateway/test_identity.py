@@ -212,7 +212,10 @@ async def test_the_token_of_another_enterprise_ends_with_its_membership(world: W
     admin = (await world.login("wangfang"))["access_token"]
     boss = (await world.login("zhoutao"))["access_token"]
     added = await _add(world, admin, "13900000021", "k21", login_name="both")
-    assert (await _add(world, boss, "13900000021", "k22")).status == 200
+    refused = await _add(world, boss, "13900000021", "k22")
+    assert (refused.status, refused.body["code"]) == (409, "conflict"), "they are asked first"
+    assert added.body["name"] not in str(refused.body)
+    await world.join(int(added.body["person_id"]), world.people["zhoutao"].enterprise_id)
     home = added.body["person_id"], str(world.people["wangfang"].enterprise_id)
     first = await world.client.login("both", "a long enough one", "b", enterprise_id=home[1])
     other = {"enterprise_id": str(world.people["zhoutao"].enterprise_id)}

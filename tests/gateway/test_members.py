@@ -210,9 +210,8 @@ async def test_a_role_reaches_its_departments_only(world: World) -> None:
 
 async def test_leaving_by_oneself_touches_no_other_enterprise(world: World) -> None:
     admin = (await world.login("wangfang"))["access_token"]
-    boss = (await world.login("zhoutao"))["access_token"]
-    await _add(world, admin, "13900001006", login_name="tworoofs")
-    await _add(world, boss, "13900001006")
+    person = await _add(world, admin, "13900001006", login_name="tworoofs")
+    await world.join(int(person), world.people["zhoutao"].enterprise_id)
     home = str(world.people["wangfang"].enterprise_id)
     here = (await world.client.login("tworoofs", "mist over nine hills", "d1", enterprise_id=home)).body
     other = str(world.people["zhoutao"].enterprise_id)
