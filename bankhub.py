@@ -150,20 +150,25 @@ def doctor(
 @app.command(rich_help_panel="Look")
 def verify(
     what: Annotated[
-        str | None, typer.Argument(help="A stream's id, or `audit` (default: all streams).")
+        str | None, typer.Argument(help="A stream's id, `audit` or `evidence` (default: all streams).")
     ] = None,
+    which: Annotated[str | None, typer.Argument(help="evidence: of this challenge only.")] = None,
     seals: Annotated[
         Path | None, typer.Option(help="audit: exported seals, or a log with them (default: our own file).")
     ] = None,
 ) -> None:
-    """Walk digest chains, of stored streams or of the audit, and say where one breaks."""
-    from house.verify import audit, streams
+    """Walk digest chains, of stored streams or of the audit, and say where one breaks; or verify what was signed."""
+    from house.verify import audit, evidence, streams
 
-    if what is not None and what != "audit" and not what.isdecimal():
-        raise typer.BadParameter("a stream's id, or `audit`")
+    if what is not None and what not in ("audit", "evidence") and not what.isdecimal():
+        raise typer.BadParameter("a stream's id, `audit` or `evidence`")
+    if which is not None and (what != "evidence" or not which.isdecimal()):
+        raise typer.BadParameter("an id goes with `evidence`: the decimal id of a challenge")
     with engines_of(load(), {"postgres"}) as settings:
         if what == "audit":
             raise typer.Exit(run(audit(settings, seals)))
+        if what == "evidence":
+            raise typer.Exit(run(evidence(settings, None if which is None else int(which))))
         raise typer.Exit(run(streams(settings, None if what is None else int(what))))
 
 

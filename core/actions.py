@@ -20,7 +20,7 @@ import re
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from types import ModuleType
-from typing import Any, ClassVar, Final, Generic, TypeVar
+from typing import Any, ClassVar, Final, Generic, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter
 
@@ -158,6 +158,7 @@ EVENTS: Final[dict[str, type[Event]]] = {}
 
 
 Handler = Callable[["Context", C], Awaitable[R]]
+StepUp = Literal["sign", "factor"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -171,7 +172,9 @@ class Action(Generic[C, R]):
     audited: bool
     transaction: bool
     limit: Rate | None
-    step_up: str | None
+    step_up: StepUp | None
+    step_up_when: Callable[[C, Principal], bool] | None
+    describe: Callable[[C], list[str]] | None
 
     @property
     def name(self) -> str:
@@ -197,14 +200,19 @@ def action(
     audited: bool = True,
     transaction: bool = True,
     limit: Rate | None = None,
-    step_up: str | None = None,
+    step_up: StepUp | None = None,
+    step_up_when: Callable[[C, Principal], bool] | None = None,
+    describe: Callable[[C], list[str]] | None = None,
 ) -> Callable[[Callable[[Context, C], Awaitable[R]]], Action[C, R]]:
     """Declare the action of `command`.
 
     `needs` has no default: who may call is part of every declaration (`core.access`). `idempotent` keeps the answer
     under the caller's key. `audited=False` is for reads only: such an action must not write. `transaction=False` runs
     the handler without one (it hashes, waits or talks to others first) and lets it open its own by `ctx.transact`.
-    `limit` is per person, or per address where nobody is logged in. `step_up` names the proof asked for first.
+    `limit` is per person, or per address where nobody is logged in. `step_up` names the proof asked for first
+    (`core.stepup`): a signature by the trusted device where there is one ("sign"), or any second factor ("factor");
+    only for the calls that `step_up_when` picks. `describe` says in Chinese what the caller confirms, the first line
+    in few words.
     Raises `TypeError` for a declaration that makes no sense.
     """
     if not command.action_name:
@@ -214,8 +222,24 @@ def action(
             f"{command.action_name}: a stored answer needs a caller and a transaction to be stored in"
         )
 
+    if step_up is not None and (not audited or needs in (PUBLIC, INTERNAL)):
+        raise TypeError(
+            f"{command.action_name}: who confirms it has to be somebody, and it has to be a write"
+        )
+
     def declare(handler: Callable[[Context, C], Awaitable[R]]) -> Action[C, R]:
-        return Action(command, needs, handler, idempotent, audited, transaction, limit, step_up)
+        return Action(
+            command,
+            needs,
+            handler,
+            idempotent,
+            audited,
+            transaction,
+            limit,
+            step_up,
+            step_up_when,
+            describe,
+        )
 
     return declare
 

@@ -138,12 +138,13 @@ class Calls:
         deadline_s: float | None = None,
         key: str | None = None,
         trace: Trace | None = None,
+        step_up: int | None = None,
     ) -> Answer:
         """Carry out what a caller from outside asked for: `fields` are unchecked, internal actions do not exist.
 
         Raises errors of `core.errors` only.
         """
-        call = self._call(principal, deadline_s, key, trace, source, internal=False)
+        call = self._call(principal, deadline_s, key, trace, source, internal=False, step_up=step_up)
         if name.partition(".")[0] in self._here:
             action = self._open.registry.get(name)
             outcome = await self.dispatcher.run(
@@ -170,6 +171,7 @@ class Calls:
         source: Source | None,
         *,
         internal: bool,
+        step_up: int | None = None,
     ) -> Call:
         runtime = self._open
         allowed_s = runtime.settings.call_timeout_s if deadline_s is None else deadline_s
@@ -180,6 +182,7 @@ class Calls:
             source=source or Source(),
             key=key,
             internal=internal,
+            step_up=step_up,
         )
 
     async def _send(self, name: str, body: bytes, call: Call, caller: str) -> tuple[Any, bool]:
@@ -205,6 +208,7 @@ class Calls:
                 key=call.key,
                 source=(call.source.address, call.source.edge, call.source.agent),
                 internal=call.internal,
+                step_up=call.step_up,
             ),
         )
         headers = {"Authorization": f"Bearer {token}", "Content-Type": CONTENT_TYPE}

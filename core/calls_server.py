@@ -96,6 +96,7 @@ class InternalServer:
             source=Source(*vouched.source),
             key=vouched.key,
             internal=vouched.internal,
+            step_up=vouched.step_up,
         )
         fields = unpack(body)
         outcome = await self._dispatcher.run(name, fields if isinstance(fields, dict) else {"": fields}, call)

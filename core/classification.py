@@ -31,9 +31,10 @@ C3_NAMES: Final = frozenset(
 )
 C2_NAMES: Final = frozenset(
     """
-    account_no account_tail address answer body current_value data device full_name legal_person login login_hint
-    login_name members message name new_value old_value options parameters params peer people person phone phone_index
-    phone_sealed platform preview readers request result_sealed title url
+    account_no account_tail address answer body current_value data device fields full_name legal_person lines
+    login login_hint login_name members message message_sealed name new_value old_value options parameters
+    params peer people person phone phone_index phone_sealed platform preview readers request result_sealed
+    title url
     """.split()
 )
 C1_NAMES: Final = frozenset(
@@ -49,7 +50,7 @@ C1_NAMES: Final = frozenset(
     previous previous_until prompt proof proposed proposed_by published purpose reach read reason redirect redirect_uri
     redirect_uris registered removed reply_to resource_server risk role roles runs scope scopes seal_no secret_no sector
     sent seq sessions signature signed_by stage state status step strong summary suspended traceparent transfer tries
-    unread uses uses_max version why worker
+    unread uses uses_max version way ways why worker
     """.split()
 )
 C1_ENDINGS: Final = ("_id", "_ids", "_at", "_ms", "_s", "_digest", "_seq")

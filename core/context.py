@@ -72,12 +72,14 @@ class Context:
         "dispatcher",
         "effects",
         "grants",
+        "inside",
         "key",
         "noted",
         "principal",
         "runtime",
         "service",
         "source",
+        "step_up",
         "trace",
         "transaction",
     )
@@ -95,6 +97,8 @@ class Context:
         invocation: str | None = None,
         key: str | None = None,
         action: Action[Any, Any] | None = None,
+        step_up: int | None = None,
+        inside: bool = True,
     ) -> None:
         self.runtime = runtime
         self.dispatcher = dispatcher
@@ -106,6 +110,8 @@ class Context:
         self._invocation = invocation
         self.key = key
         self.action = action  # None: an event is handled
+        self.step_up = step_up  # the challenge that the caller has proved for this call
+        self.inside = inside  # one of our services calls, or nobody does
         self.grants: Grants | None = None  # of the principal; None: nobody is logged in, or a service
         self.transaction: Transaction | None = None
         self.effects = Effects()

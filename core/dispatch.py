@@ -28,9 +28,11 @@ from core.errors import (
     Forbidden,
     Internal,
     Invalid,
+    StepUpRequired,
     TooManyRequests,
     Unavailable,
 )
+from core.stepup import guard as stepup
 from core.telemetry import Trace, counter, histogram, span
 
 if TYPE_CHECKING:
@@ -62,6 +64,7 @@ class Call:
     source: Source
     key: str | None = None
     internal: bool = False  # it comes from one of our services
+    step_up: int | None = None  # the challenge that was proved for it
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,6 +256,8 @@ class Dispatcher:
             else:
                 return Outcome(command.result.validate_python(stored.value), replayed=True)
         await self._permit_now(tx, action, ctx)
+        if stepup.demanded(action, command, ctx):
+            await stepup.spend(tx, action, command, ctx)
         result = await action.handler(ctx, command)
         if action.audited:
             ctx.effects.records.append(audit.row_of(ctx, action, request, "ok"))
@@ -264,7 +269,12 @@ class Dispatcher:
     async def _bare(
         self, action: Action[Any, Any], command: Command[Any], request: object, ctx: Context
     ) -> Any:
-        """A handler that opens its own transactions; its audit row comes after, in one more."""
+        """A handler that opens its own transactions; its audit row comes after, in one more.
+
+        A step-up is spent before, in one of its own: whatever the handler then does, it does once.
+        """
+        if stepup.demanded(action, command, ctx):
+            await self.runtime.db.run(stepup.spend, action, command, ctx)
         result = await action.handler(ctx, command)
         if action.audited:
             await self.runtime.db.run(audit.insert, [audit.row_of(ctx, action, request, "ok")])
@@ -279,7 +289,9 @@ class Dispatcher:
         refusal: BankhubError,
     ) -> None:
         """Store what would be refused again, and audit it. The caller gets the refusal even if this fails."""
-        storable = slot is not None and idempotency.storable(refusal)
+        storable = (
+            slot is not None and idempotency.storable(refusal) and not isinstance(refusal, StepUpRequired)
+        )  # the same request goes through once it has been confirmed
         recorded = action.audited or (isinstance(refusal, Forbidden) and await self._worth_recording(ctx))
         if not (storable or recorded) or isinstance(refusal, TooManyRequests):
             return
@@ -433,6 +445,8 @@ class Dispatcher:
             invocation=invocation,
             key=call.key,
             action=action,
+            step_up=call.step_up,
+            inside=call.internal,
         )
 
 

@@ -3,7 +3,7 @@
     BankhubError
     ├── Invalid           422  the request is not acceptable as it stands
     ├── Unauthenticated   401  nobody, or nobody any more
-    ├── Forbidden         403  somebody, but not for this
+    ├── Forbidden         403  somebody, but not for this (StepUpRequired: not without confirming it)
     ├── NotFound          404  not there, or not the caller's to see
     ├── Conflict          409  the state or an earlier request says otherwise
     ├── TooManyRequests   429  temporary
@@ -61,6 +61,10 @@ class Forbidden(BankhubError):
 
     code = "forbidden"
     http_status = 403
+
+
+class StepUpRequired(Forbidden):
+    """Confirm this first: gateway.stepup.begin says how."""
 
 
 class NotFound(BankhubError):

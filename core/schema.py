@@ -22,8 +22,9 @@ from sqlalchemy import (
 from core import idempotency
 from core.audit import schema as audit
 from core.db.metadata import metadata
+from core.stepup import schema as stepup
 
-__all__ = ["audit", "idempotency", "metadata"]
+__all__ = ["audit", "idempotency", "metadata", "stepup"]
 
 _TIME: Final = DateTime(timezone=True)
 

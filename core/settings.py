@@ -187,6 +187,10 @@ class Settings(BaseSettings):
     login_delay_max_s: float = Field(default=900.0, gt=0)
     login_forget_s: float = Field(default=1800.0, gt=0)  # failures older than this no longer count
 
+    step_up_s: float = Field(
+        default=300.0, gt=0, le=300
+    )  # to read and confirm what a challenge says, and then to do it
+
     # --- one-time codes and short messages ----------------------------------------------------------------------
     code_life_s: float = Field(default=120.0, gt=0, le=120)  # JR/T 0068: a minute or two
     code_tries: int = Field(default=3, ge=1, le=5)  # of a million: what guessing may cost

@@ -223,6 +223,7 @@ class ServiceCall:
     key: str | None
     source: tuple[str, str, str] = ("", "internal", "")  # address, edge, agent of the outermost caller
     internal: bool = True  # False: an edge passes on what came from outside
+    step_up: int | None = None  # the challenge that was proved for this call
 
 
 class ServiceTokens:
@@ -250,6 +251,10 @@ class ServiceTokens:
         }
         if call.key is not None:
             claims["key"] = call.key
+        if call.step_up is not None:
+            claims["stp"] = call.step_up
+        if call.principal is not None and call.principal.jkt:
+            claims["jkt"] = call.principal.jkt
         if call.principal is not None:
             who = call.principal
             claims["who"] = [
@@ -288,12 +293,13 @@ class ServiceTokens:
                 raise ValueError("too old or too new")
             return ServiceCall(
                 caller=str(claims["iss"]),
-                principal=_principal(claims.get("who")),
+                principal=_principal(claims.get("who"), str(claims.get("jkt", ""))),
                 deadline_s=float(claims["dln"]),
                 traceparent=str(claims["trc"]),
                 key=claims.get("key"),
                 source=_source(claims["src"]),
                 internal=claims["int"] is True,
+                step_up=claims.get("stp"),
             )
         except (JoseError, KeyError, TypeError, ValueError) as error:
             raise Unauthenticated("the service token is not valid") from error
@@ -304,7 +310,7 @@ def _source(source: Any) -> tuple[str, str, str]:
     return str(address), str(edge), str(agent)
 
 
-def _principal(who: Any) -> Principal | None:
+def _principal(who: Any, jkt: str) -> Principal | None:
     if who is None:
         return None
     person_id, enterprise_id, roles, session_id, device, expires_at_ms, acr, scopes, client_id = who
@@ -312,7 +318,16 @@ def _principal(who: Any) -> Principal | None:
         raise Invalid("unknown role")
     asked = None if scopes is None else frozenset(scopes)
     return Principal(
-        person_id, enterprise_id, frozenset(roles), session_id, device, expires_at_ms, acr, asked, client_id
+        person_id,
+        enterprise_id,
+        frozenset(roles),
+        session_id,
+        device,
+        expires_at_ms,
+        acr,
+        asked,
+        client_id,
+        jkt,
     )
 
 

@@ -6,7 +6,8 @@ import base64
 import binascii
 import re
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Annotated, Final
 
 from pydantic import (
@@ -74,7 +75,16 @@ Bytes = Annotated[
 """Raw bytes: base64 in JSON, bin in msgpack."""
 
 
+@dataclass(frozen=True, slots=True)
+class Hidden:
+    """Serialisation context that writes `of(secret)` where a secret stands."""
+
+    of: Callable[[str], str]
+
+
 def _secret_out(value: SecretStr, info: SerializationInfo) -> str:
+    if isinstance(info.context, Hidden):
+        return info.context.of(value.get_secret_value())
     return value.get_secret_value() if info.context is WIRE else "***"
 
 

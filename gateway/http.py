@@ -19,7 +19,7 @@ from aiohttp import HttpVersion10, web
 from aiohttp.web_request import BaseRequest
 from multidict import CIMultiDict
 
-from core.actions import PUBLIC
+from core.actions import ID_MAX, PUBLIC
 from core.addresses import Asked, Hosts, Proxies
 from core.calls import REPLAYED
 from core.context import Source
@@ -40,6 +40,7 @@ log = structlog.get_logger(__name__)
 
 ACTIONS: Final = "/v1/"
 _KEY: Final = re.compile(r"[0-9A-Za-z_-]{1,64}")
+_CHALLENGE: Final = re.compile(r"[1-9][0-9]{0,18}")
 _DEADLINE: Final = re.compile(r"[1-9][0-9]{0,6}")
 
 Handler = Callable[[BaseRequest, Trace], Awaitable[web.Response]]
@@ -48,7 +49,8 @@ Handler = Callable[[BaseRequest, Trace], Awaitable[web.Response]]
 _EXPOSED: Final = "Trace-Id, Idempotent-Replayed, Retry-After, RateLimit, RateLimit-Policy"
 _PREFLIGHT: Final = {
     "Access-Control-Allow-Methods": "GET, POST",
-    "Access-Control-Allow-Headers": "authorization, content-type, deadline-ms, dpop, idempotency-key, traceparent",
+    "Access-Control-Allow-Headers": "authorization, content-type, deadline-ms, dpop, idempotency-key, "
+    "step-up, traceparent",
     "Access-Control-Max-Age": "600",
 }
 
@@ -181,6 +183,7 @@ class Edge:
             deadline_s=self._deadline_s(request),
             key=key,
             trace=trace,
+            step_up=_challenge(request),
         )
         given = CIMultiDict(ACTION_HEADERS)
         given.update(headers([quota]))
@@ -232,3 +235,12 @@ class Edge:
     def address_of(self, request: BaseRequest) -> str:
         """The client's address: what the nearest trusted proxies say, never what the client says."""
         return self._asked(request).address
+
+
+def _challenge(request: BaseRequest) -> int | None:
+    given = request.headers.get("Step-Up")
+    if given is None:
+        return None
+    if not _CHALLENGE.fullmatch(given) or int(given) > ID_MAX:
+        raise Invalid("Step-Up is the decimal id of a challenge")
+    return int(given)

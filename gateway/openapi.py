@@ -136,6 +136,18 @@ def _operation(
                 "schema": {"type": "string", "pattern": "^[0-9A-Za-z_-]{1,64}$"},
             }
         )
+    if action.step_up is not None:
+        parameters.append(
+            {
+                "name": "Step-Up",
+                "in": "header",
+                "required": False,
+                "description": "the challenge that was proved for exactly this request: gateway.stepup.begin, "
+                "then gateway.stepup.prove; without it 403 with errors.code step_up_required"
+                + ("" if action.step_up_when is None else " (for some requests only)"),
+                "schema": {"type": "string", "pattern": "^[1-9][0-9]{0,18}$"},
+            }
+        )
     operation: dict[str, Any] = {
         "operationId": action.name,
         "tags": [_tag(action)],
@@ -161,7 +173,10 @@ def _operation(
     if action.limit is not None:
         operation["x-bankhub-limit"] = {"burst": action.limit.burst, "per_s": action.limit.per_s}
     if action.step_up is not None:
-        operation["x-bankhub-step-up"] = action.step_up
+        operation["x-bankhub-step-up"] = {
+            "proof": action.step_up,
+            "always": action.step_up_when is None,
+        }
     if action.needs is PUBLIC:
         operation["security"] = []
     elif isinstance(action.needs, Permission) and action.needs.scope:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import structlog
 
 from core.access import Permission, permissions_of
+from core.actions import Action
 from core.codec import pack, unpack
 from core.context import Context
 from core.errors import BankhubError
@@ -41,7 +42,11 @@ class Parts:
     """Made when the gateway starts. Handlers get them by `parts(ctx)`."""
 
     def __init__(
-        self, runtime: Runtime, tokens: AccessTokens, permissions: Mapping[str, Permission] | None = None
+        self,
+        runtime: Runtime,
+        tokens: AccessTokens,
+        permissions: Mapping[str, Permission] | None = None,
+        actions: Mapping[str, Action[Any, Any]] | None = None,
     ) -> None:
         settings, secret = runtime.settings, cluster_secret(runtime.settings)
         self._runtime = runtime
@@ -51,6 +56,7 @@ class Parts:
         self._learn: list[Callable[[datetime], Awaitable[None]]] = []
         here = permissions_of(action.needs for action in runtime.registry.actions.values())
         self.permissions = here if permissions is None else permissions
+        self.actions = runtime.registry.actions if actions is None else actions
         self.passwords = Passwords(settings)
         self.refresh_secret = derive(secret, "refresh tokens")
         self.attempt_secret = derive(secret, "login attempts")

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
 
 import structlog
 from aiohttp import web
 
 from core.access import Permission
-from core.actions import actions_in, handlers_in
+from core.actions import Action, actions_in, handlers_in
 from core.jobs import Every, Job, JobRun
 from core.service import Service
+from core.stepup import store as stepups
 from core.tokens import AccessTokens
 from gateway import events
 from gateway.access import actions as access
@@ -44,6 +46,7 @@ from gateway.registration import credentials
 from gateway.sessions import actions as sessions
 from gateway.sessions import store
 from gateway.staff import actions as staff
+from gateway.stepup import actions as stepup
 from gateway.support import actions as support
 from gateway.webhooks import actions as webhooks
 
@@ -57,6 +60,7 @@ async def purge(run: JobRun) -> None:
     """Forget refresh tokens, codes, counts and copies of data that no longer mean anything."""
     await store.purge(run.db, run.clock.now())
     await codes.purge(run.db, run.clock.now())
+    await stepups.purge(run.db, run.clock.now() - timedelta(days=1))
     await oauth_store.purge(run.db, run.clock.now())
     await privacy_store.drop_old(run.db, run.clock.now())
 
@@ -65,14 +69,15 @@ class GatewayService(Service):
     """Identity, and (unless `listen` is false) the HTTP edge of this process.
 
     `tokens` are the same object that the hub of this process authenticates with, so that both learn of revocations.
-    `permissions` is the table of all services, also of those that run elsewhere; default: of those in this process.
+    `permissions` and `actions` are those of all services, also of those that run elsewhere; default: of those in this
+    process.
     """
 
     name = "gateway"
     actions = (
         *actions_in(sessions, code_actions, registration, credentials, identity, members, departments),
         *actions_in(enterprises, contracts, invitations, support, staff, privacy),
-        *actions_in(access, devices, webhooks),
+        *actions_in(access, devices, webhooks, stepup),
         *actions_in(apps, authorize, exchange, inquiries, leaving, sign_in),
     )
     handlers = (*handlers_in(events), *webhooks.handlers())
@@ -83,11 +88,12 @@ class GatewayService(Service):
         tokens: AccessTokens,
         *,
         permissions: Mapping[str, Permission] | None = None,
+        actions: Mapping[str, Action[Any, Any]] | None = None,
         listen: bool = True,
         sock: socket.socket | None = None,
     ) -> None:
         self._tokens = tokens
-        self._permissions = permissions
+        self._permissions, self._all_actions = permissions, actions
         self._listen = listen
         self._sock = sock
         self._parts: Parts | None = None
@@ -113,7 +119,7 @@ class GatewayService(Service):
 
     async def start(self, runtime: Runtime) -> None:
         """Hear of ended sessions, then open the door. Raises `OSError` where the port is taken."""
-        parts = self._parts = Parts(runtime, self._tokens, self._permissions)
+        parts = self._parts = Parts(runtime, self._tokens, self._permissions, self._all_actions)
         mine = (resealing(runtime.columns), parts.webhooks.job(), parts.webhooks.purge())
         self.jobs = (*type(self).jobs, *mine, *privacy_jobs(runtime.columns))
         oauth = self._oauth = OAuth(runtime, self._tokens, parts.permissions)

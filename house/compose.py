@@ -65,8 +65,9 @@ def services(
     def gateway() -> Service:
         from gateway.service import GatewayService
 
-        table = permissions_of(action.needs for action in actions())
-        return GatewayService(tokens, permissions=table, listen=listen)
+        everything = {action.name: action for action in actions()}
+        table = permissions_of(action.needs for action in everything.values())
+        return GatewayService(tokens, permissions=table, actions=everything, listen=listen)
 
     make = {"hub": hub, "im": im, "gateway": gateway}
     return [make[name]() for name in SERVICES if name in names]

@@ -62,5 +62,8 @@ def _line(check: Check) -> str:
 
 
 def _asks(action: Action[Any, Any]) -> str:
-    proof = f"; the call itself needs {action.step_up}" if action.step_up else ""
+    proof = ""
+    if action.step_up is not None:
+        some = "" if action.step_up_when is None else " for some of its requests"
+        proof = f"; the call itself has to be confirmed ({action.step_up}){some}"
     return f"As of a session with a second factor{proof}. Whose record it is about is decided by the action."

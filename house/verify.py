@@ -54,3 +54,29 @@ async def audit(settings: Settings, seals: Path | None) -> int:
         print(f"BROKEN  {fault}")
     print("every chain holds" if not result.faults else f"{len(result.faults)} faults")
     return 1 if result.faults else 0
+
+
+async def evidence(settings: Settings, only: int | None) -> int:
+    """Verify what people confirmed, all of it or one challenge; the exit code. One piece is printed in full."""
+    from core.clock import SystemClock
+    from core.crypto.keyring import open_keyring
+    from core.stepup.store import every_evidence
+
+    keys, db = open_keyring(settings, SystemClock()), await open_database(settings)
+    count, broken = 0, 0
+    try:
+        async for challenge_id, found in every_evidence(db, keys, only):
+            count += 1
+            if found is None or not found.holds():
+                broken += 1
+                why = "the row is not as it was written" if found is None else "the signature does not hold"
+                print(f"BROKEN  {challenge_id}: {why}")
+            elif only is not None:
+                print(found.shown())
+    finally:
+        await db.close()
+    if only is not None and not count:
+        print(f"there is no evidence of {only}")
+        return 1
+    print(f"{count} pieces of evidence, " + ("every one holds" if not broken else f"{broken} are broken"))
+    return 1 if broken else 0

@@ -9,7 +9,7 @@ from typing import Any
 
 import structlog
 
-from core.actions import Principal, actions_in
+from core.actions import ID_MAX, Principal, actions_in
 from core.context import Source
 from core.dpop import BadProof, Shown, spend
 from core.errors import TooManyRequests
@@ -55,6 +55,7 @@ class HubService(Service):
             answer = await runtime.calls.perform(
                 frame.action, frame.params or {}, principal=principal, source=Source(address, "hub"), key=frame.key,
                 deadline_s=(frame.deadline_ms or CALL_DEADLINE_MS) / 1000, trace=parse_trace(frame.trace),
+                step_up=None if frame.step_up is None else min(int(frame.step_up), ID_MAX),
             )  # fmt: skip
             return answer.value
 

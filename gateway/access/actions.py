@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
 
 from core.access import BANK, STAFF, Grant, Permission, Reach, decide
 from core.actions import MEMBER, PERSON, Context, action
 from core.db import UniqueViolation
 from core.errors import Conflict, Invalid, NotFound, Unauthenticated
 from gateway.access import store
+from gateway.access.titles import TITLES
 from gateway.api import (
     ROLES_MANAGE,
     ROLES_READ,
@@ -28,20 +28,7 @@ from gateway.api import (
 )
 from gateway.identity.store import lock_enterprise
 from gateway.parts import parts
-
-TITLES: Final = {
-    "employee": "员工",
-    "finance_maker": "财务经办",
-    "finance_reviewer": "财务复核",
-    "boss": "老板",
-    "administrator": "管理员",
-    "bank_operator": "运营经办",
-    "bank_reviewer": "运营复核",
-    "bank_auditor": "审计",
-    "bank_support": "客服",
-    "bank_administrator": "系统管理",
-}
-"""What the built-in roles are called."""
+from gateway.stepup import describe
 
 
 @action(ListPermissions, needs=MEMBER, audited=False)
@@ -109,7 +96,7 @@ async def roles(ctx: Context, command: ListRoles) -> Roles:
     return Roles(roles=found)
 
 
-@action(CreateRole, needs=ROLES_MANAGE, idempotent=True)
+@action(CreateRole, needs=ROLES_MANAGE, idempotent=True, step_up="sign", describe=describe.making_role)
 async def create_role(ctx: Context, command: CreateRole) -> RoleInfo:
     """Make a role out of permissions that own roles may have."""
     grants, role = _checked(ctx, command.grants), str(ctx.ids.next())
@@ -122,7 +109,7 @@ async def create_role(ctx: Context, command: CreateRole) -> RoleInfo:
     return RoleInfo(role=role, name=command.name, built_in=False, members=0, grants=command.grants)
 
 
-@action(ChangeRole, needs=ROLES_MANAGE)
+@action(ChangeRole, needs=ROLES_MANAGE, step_up="sign", describe=describe.changing_role)
 async def change_role(ctx: Context, command: ChangeRole) -> RoleInfo:
     """Give an own role another name and other permissions; they hold at once."""
     grants, role = _checked(ctx, command.grants), str(command.role_id)

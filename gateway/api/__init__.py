@@ -15,5 +15,6 @@ from gateway.api.invitations import *  # noqa: F403
 from gateway.api.privacy import *  # noqa: F403
 from gateway.api.registration import *  # noqa: F403
 from gateway.api.sessions import *  # noqa: F403
+from gateway.api.stepup import *  # noqa: F403
 from gateway.api.support import *  # noqa: F403
 from gateway.api.webhooks import *  # noqa: F403

@@ -28,6 +28,7 @@ from gateway.people.phones import phone_of
 from gateway.sessions import store as sessions
 from gateway.sessions.actions import end_session
 from gateway.sessions.issue import Live, access_token
+from gateway.stepup import describe
 
 _PURPOSE = "bind_device"
 
@@ -127,7 +128,13 @@ async def rename_device(ctx: Context, command: RenameDevice) -> None:
     ctx.audit(object=command.jkt)
 
 
-@action(RevokeDevice, needs=PERSON)
+@action(
+    RevokeDevice,
+    needs=PERSON,
+    step_up="factor",
+    step_up_when=describe.another_device,
+    describe=describe.revoking_device,
+)
 async def revoke_device(ctx: Context, command: RevokeDevice) -> None:
     """Trust one of one's devices no longer: every session with its key ends at once."""
     who = ctx.caller

@@ -36,6 +36,7 @@ from gateway.members.joining import admit
 from gateway.people.phones import shown_phone
 from gateway.proposals import store as proposals
 from gateway.proposals.second import seconded
+from gateway.stepup import describe
 from gateway.support.reasons import because
 
 _KIND: Final = "application"
@@ -189,7 +190,13 @@ async def join_requests(ctx: Context, command: ListJoinRequests) -> list[JoinReq
     ]
 
 
-@action(DecideJoinRequest, needs=MEMBERS_MANAGE)
+@action(
+    DecideJoinRequest,
+    needs=MEMBERS_MANAGE,
+    step_up="sign",
+    step_up_when=describe.gives_top,
+    describe=describe.giving_roles,
+)
 async def decide_join(ctx: Context, command: DecideJoinRequest) -> Member | None:
     """Take somebody in who asked, with roles and departments, or do not."""
     enterprise_id, request_id = ctx.enterprise_id, command.request_id

@@ -28,6 +28,7 @@ from gateway.invitations import rules, store
 from gateway.members.actions import check_gift
 from gateway.members.joining import TOP, admit, check_placements, checked_roles
 from gateway.parts import parts
+from gateway.stepup import describe
 
 _GUESSING: Final = Rate(burst=10, per_s=0.05)
 
@@ -36,7 +37,13 @@ class NotInvited(NotFound):
     """The invitation is not valid, or not any more."""
 
 
-@action(CreateInvitation, needs=MEMBERS_MANAGE)
+@action(
+    CreateInvitation,
+    needs=MEMBERS_MANAGE,
+    step_up="sign",
+    step_up_when=describe.gives_top,
+    describe=describe.giving_roles,
+)
 async def create(ctx: Context, command: CreateInvitation) -> NewInvitation:
     """Make an invitation. Who accepts it gets these roles and departments, as long as its maker may give them."""
     check_gift(ctx, command.roles, command.departments)

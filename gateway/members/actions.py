@@ -23,9 +23,17 @@ from gateway.identity.actions import members_of
 from gateway.identity.rules import may_give, may_leave
 from gateway.members.joining import TOP, admit, checked_roles, place, release
 from gateway.parts import parts
+from gateway.stepup import describe
 
 
-@action(AddMember, needs=MEMBERS_MANAGE, idempotent=True)
+@action(
+    AddMember,
+    needs=MEMBERS_MANAGE,
+    idempotent=True,
+    step_up="sign",
+    step_up_when=describe.gives_top,
+    describe=describe.giving_roles,
+)
 async def add_member(ctx: Context, command: AddMember) -> Member:
     """Take a person in, by phone number: a new one, created with a first password, or a former member.
 
@@ -72,7 +80,13 @@ async def add(ctx: Context, command: AddMember) -> Member:
     return (await members_of(ctx, await store.members(tx, ctx.enterprise_id, [person_id])))[0]
 
 
-@action(ChangeMember, needs=MEMBERS_MANAGE)
+@action(
+    ChangeMember,
+    needs=MEMBERS_MANAGE,
+    step_up="sign",
+    step_up_when=describe.gives_top,
+    describe=describe.giving_roles,
+)
 async def change_member(ctx: Context, command: ChangeMember) -> Member:
     """Another title, other roles or departments; what is left out stays. Holds at once.
 

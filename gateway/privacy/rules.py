@@ -25,6 +25,8 @@ CLEARED: Final = frozenset(
 """Tables that erasure deletes from or blanks; memberships and requests keep their ids, states and times."""
 
 KEPT: Final[Mapping[str, str]] = {
+    "core_evidence": "what somebody confirmed is evidence; its message is sealed (电子签名法 6, 13)",
+    "core_stepups": "gone a day after it expired, sealed until then",
     "core_audit": "the record of who did what is kept by law, under the id alone (网络安全法 21, 反洗钱法)",
     "core_idempotency": "answers to requests, gone by themselves after idempotency_retention_s",
     "gateway_app_families": "which app held tokens when: ids and times, part of the audit trail",

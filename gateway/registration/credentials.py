@@ -15,6 +15,7 @@ from gateway.registration.actions import WRONG_CODE
 from gateway.sessions import rules as attempts
 from gateway.sessions import store as sessions
 from gateway.sessions.actions import end_all
+from gateway.stepup import describe
 
 _SLOW = Rate(burst=10, per_s=0.1)
 
@@ -55,7 +56,14 @@ async def send_phone_code(ctx: Context, command: SendPhoneCode) -> CodeSent:
     return await issue(ctx, command.phone, "change_phone", about=str(ctx.caller.person_id))
 
 
-@action(ChangePhone, needs=REGISTERED, transaction=False, limit=_SLOW)
+@action(
+    ChangePhone,
+    needs=REGISTERED,
+    transaction=False,
+    limit=_SLOW,
+    step_up="sign",
+    describe=describe.changing_phone,
+)
 async def change_phone(ctx: Context, command: ChangePhone) -> None:
     """Take another number, with the code that was sent to it and the password. The old number is told."""
     await _prove(ctx, command.password.get_secret_value())

@@ -19,6 +19,7 @@ from gateway.api import (
 from gateway.identity import store
 from gateway.identity.actions import members_of
 from gateway.members import actions as members
+from gateway.stepup import describe
 
 
 @action(ListStaff, needs=STAFF_READ, audited=False)
@@ -29,13 +30,26 @@ async def list_staff(ctx: Context, command: ListStaff) -> Members:
     return Members(members=found, next=found[-1].person_id if len(found) == command.limit else None)
 
 
-@action(AddStaff, needs=STAFF_MANAGE, idempotent=True)
+@action(
+    AddStaff,
+    needs=STAFF_MANAGE,
+    idempotent=True,
+    step_up="sign",
+    step_up_when=describe.gives_top,
+    describe=describe.giving_roles,
+)
 async def add(ctx: Context, command: AddStaff) -> Member:
     """Take somebody into the staff: who belongs to no enterprise, and belongs to none from then on."""
     return await members.add(ctx, AddMember(**dict(command)))
 
 
-@action(ChangeStaff, needs=STAFF_MANAGE)
+@action(
+    ChangeStaff,
+    needs=STAFF_MANAGE,
+    step_up="sign",
+    step_up_when=describe.gives_top,
+    describe=describe.giving_roles,
+)
 async def change(ctx: Context, command: ChangeStaff) -> Member:
     """Give somebody other roles; an administrator stays."""
     return await members.change(ctx, ChangeMember(**dict(command)))

@@ -123,6 +123,7 @@ class Call(Struct, array_like=True, tag=15, frozen=True):
     key: Key | None = None
     deadline_ms: Annotated[int, Meta(ge=1, le=120_000)] | None = None
     trace: Annotated[str, Meta(max_length=128)] | None = None  # W3C traceparent
+    step_up: Annotated[str, Meta(pattern=r"^[1-9][0-9]{0,18}$")] | None = None  # a proven challenge
 
 
 class Signal(Struct, array_like=True, tag=17, frozen=True):

@@ -32,6 +32,7 @@ from gateway.people import ActivePeople
 from gateway.service import GatewayService
 from house.explain import explain
 from im.service import ImService
+from tests.stepup import proven
 from tests.world import process, settings_for
 
 DESKS_MOVE = Permission("desks:move", "搬动工位", {"administrator"})
@@ -80,8 +81,10 @@ class Place:
     async def call(self, login: str, command: Command[Any], at: Runtime | None = None) -> Any:
         """As somebody whose token claims every role there is: nothing may come of that."""
         who = self.principal(login, "boss", "administrator", "employee")
-        return await (at or self.here).calls.perform(
-            command.action_name, command.model_dump(), principal=who, source=SOURCE
+        runtime, fields = at or self.here, command.model_dump()
+        challenge_id = await proven(runtime, who, command.action_name, fields)
+        return await runtime.calls.perform(
+            command.action_name, fields, principal=who, source=SOURCE, step_up=challenge_id
         )
 
     async def give(self, login: str, role: str, *, take: bool = False) -> None:

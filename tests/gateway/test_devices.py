@@ -10,6 +10,7 @@ from gateway.demo import PEOPLE
 from tests.device import Device
 from tests.gateway.conftest import Answer, World
 from tests.gateway.sms import messages, newest_code
+from tests.stepup import proven
 
 ME = "gateway.identity.me"
 PHONES = {login: phone for login, _, phone, _ in PEOPLE}
@@ -40,10 +41,19 @@ class Phone:
         self.body = answer.body
         return answer
 
-    async def call(self, action: str, fields: Any = None, *, token: str | None = None) -> Answer:
+    async def call(
+        self, action: str, fields: Any = None, *, token: str | None = None, **headers: str
+    ) -> Answer:
         token = token or self.body["access_token"]
-        headers = {"Authorization": f"DPoP {token}", "DPoP": self.proof(action, token)}
+        headers |= {"Authorization": f"DPoP {token}", "DPoP": self.proof(action, token)}
         return await self.world.client.call(action, fields, **headers)
+
+    async def revoke(self, jkt: str) -> Answer:
+        """Confirmed, if it is another one."""
+        who, fields = self.world.tokens.verify(self.body["access_token"]), {"jkt": jkt}
+        challenge_id = await proven(self.world.runtime, who, "gateway.devices.revoke", fields)
+        confirmed = {} if challenge_id is None else {"Step-Up": str(challenge_id)}
+        return await self.call("gateway.devices.revoke", fields, **confirmed)
 
     async def bind(self, name: str = "我的手机") -> Answer:
         self.world.clock.advance(1_000)
@@ -141,9 +151,9 @@ async def test_only_so_many_devices_and_each_may_be_revoked(world: World) -> Non
         assert (await phone.bind()).status == 200
     assert (await phones[3].bind()).status == 409
     first, second = phones[0], phones[1]
-    assert (await second.call("gateway.devices.revoke", {"jkt": first.jkt})).status == 200
+    assert (await second.revoke(first.jkt)).status == 200
     assert (await first.call(ME)).status == 401, "its sessions have ended"
-    assert (await second.call("gateway.devices.revoke", {"jkt": first.jkt})).status == 404
+    assert (await second.revoke(first.jkt)).status == 404
     world.clock.advance(61_000)
     assert (await phones[3].bind()).status == 200
     await first.login()
@@ -155,8 +165,8 @@ async def test_a_device_is_only_its_owners(world: World) -> None:
     await mine.login()
     await mine.bind()
     await other.login()
-    for action, fields in (("rename", {"jkt": mine.jkt, "name": "x"}), ("revoke", {"jkt": mine.jkt})):
-        assert (await other.call(f"gateway.devices.{action}", fields)).status == 404
+    assert (await other.call("gateway.devices.rename", {"jkt": mine.jkt, "name": "x"})).status == 404
+    assert (await other.revoke(mine.jkt)).status == 404
     assert (await other.call("gateway.devices.list")).body == {"devices": []}
     assert (await mine.call("gateway.devices.rename", {"jkt": mine.jkt, "name": "新名字"})).status == 200
     assert (await mine.call("gateway.devices.list")).body["devices"][0]["name"] == "新名字"

@@ -29,7 +29,7 @@ def a_code() -> str:
 
 
 async def call(world: World, token: str, action: str, **fields: Any) -> Any:
-    return await world.client.call(f"gateway.{action}", fields, token=token)
+    return await world.call(f"gateway.{action}", fields, token=token)
 
 
 async def staff(world: World, login: str) -> str:

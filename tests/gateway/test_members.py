@@ -20,7 +20,7 @@ async def _call(world: World, token: str, action: str, **fields: Any) -> Any:
     headers = (
         {"Idempotency_Key": f"m{next(_keys)}"} if action.split(".")[-1] in ("create", "add_member") else {}
     )
-    return await world.client.call(f"gateway.{action}", fields, token=token, **headers)
+    return await world.call(f"gateway.{action}", fields, token=token, **headers)
 
 
 async def _make(world: World, token: str, name: str, parent: str | None = None) -> str:
@@ -148,12 +148,8 @@ async def test_own_roles_are_given_and_others_refused(world: World) -> None:
     admin = (await world.login("wangfang"))["access_token"]
     there = (await world.login("zhoutao"))["access_token"]
     grants = [{"permission": "members:manage"}]
-    own = await world.client.call(
-        "gateway.access.create_role", {"name": "人事", "grants": grants}, token=admin
-    )
-    foreign = await world.client.call(
-        "gateway.access.create_role", {"name": "人事", "grants": grants}, token=there
-    )
+    own = await world.call("gateway.access.create_role", {"name": "人事", "grants": grants}, token=admin)
+    foreign = await world.call("gateway.access.create_role", {"name": "人事", "grants": grants}, token=there)
     who = str(world.people["yangmin"].person_id)
     given = await _call(
         world, admin, "identity.change_member", person_id=who, roles=["employee", own.body["role"]]
@@ -176,9 +172,7 @@ async def test_a_role_reaches_its_departments_only(world: World) -> None:
     mine, other = await _make(world, admin, "质检部"), await _make(world, admin, "仓储部")
     grants = [{"permission": "members:manage", "reach": "tree"}]
     role = (
-        await world.client.call(
-            "gateway.access.create_role", {"name": "部门人事", "grants": grants}, token=admin
-        )
+        await world.call("gateway.access.create_role", {"name": "部门人事", "grants": grants}, token=admin)
     ).body["role"]
     await _call(
         world,

@@ -132,13 +132,11 @@ async def test_another_phone(world: World) -> None:
     code = await newest_code(world, new)
     stranger = (await registered(world, "13600000008"))["access_token"]
     fields = {"phone": new, "code": code, "password": GOOD}
-    stolen = await world.client.call("gateway.registration.change_phone", fields, token=stranger)
+    stolen = await world.call("gateway.registration.change_phone", fields, token=stranger)
     assert stolen.status == 403, "a code is for whoever asked for it"
-    bad = await world.client.call(
-        "gateway.registration.change_phone", fields | {"password": "no"}, token=token
-    )
+    bad = await world.call("gateway.registration.change_phone", fields | {"password": "no"}, token=token)
     assert bad.status == 403
-    done = await world.client.call("gateway.registration.change_phone", fields, token=token)
+    done = await world.call("gateway.registration.change_phone", fields, token=token)
     assert done.status == 200, done.body
     assert (await world.client.call("gateway.identity.me", token=token)).status == 401
     assert (await world.client.login("13600000007", GOOD)).status == 401
@@ -152,7 +150,7 @@ async def test_nobody_takes_a_number_that_somebody_has(world: World) -> None:
     sent = await world.client.call("gateway.registration.send_phone_code", {"phone": taken}, token=token)
     assert sent.status == 200
     fields = {"phone": taken, "code": await newest_code(world, taken), "password": GOOD}
-    refused = await world.client.call("gateway.registration.change_phone", fields, token=token)
+    refused = await world.call("gateway.registration.change_phone", fields, token=token)
     assert refused.status == 409
     assert (await world.client.call("gateway.identity.me", token=token)).status == 200
 

@@ -167,6 +167,12 @@ EXAMPLES: dict[str, Example] = {
     "gateway.identity.revoke_session": Example(lambda t: {"session_id": str(t.session_id)}),
     "gateway.identity.names": Example(lambda t: {"person_ids": [str(t.owner_id)]}, "answered"),
     "gateway.identity.find_members": Example(lambda t: {"person_ids": [str(t.owner_id)]}),
+    "gateway.stepup.begin": Example(
+        lambda t: {"action": "gateway.access.create_role", "fields": {"name": "门店", "grants": []}},
+        "answered",
+    ),
+    "gateway.stepup.send_code": Example(lambda t: {"challenge_id": "1"}),
+    "gateway.stepup.prove": Example(lambda t: {"challenge_id": "1", "way": "sms", "code": "123456"}),
     "gateway.devices.list": Example(_none, "answered"),
     "gateway.devices.send_code": Example(_none),
     "gateway.devices.bind": Example(lambda t: {"name": "x", "code": "123456"}),

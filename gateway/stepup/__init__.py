@@ -1,0 +1,1 @@
+"""Confirming one call before it is made. What is spent, and how, is `core.stepup`."""

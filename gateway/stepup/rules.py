@@ -1,0 +1,37 @@
+"""By what somebody may confirm, decided without I/O."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from core.actions import StepUp
+from gateway.api.stepup import Way
+
+
+@dataclass(frozen=True, slots=True)
+class Means:
+    """What a person has at hand."""
+
+    trusted_here: bool  # the session's key is one of the person's trusted devices
+    devices: int  # trusted ones, wherever
+    totp: bool
+    phone: bool
+
+
+def ways(proof: StepUp, means: Means) -> list[Way]:
+    """Decide; none: it cannot be confirmed from here.
+
+    A signature shows what was seen, a code only that somebody has the phone: where a person has a trusted device and
+    the action asks for a signature, a code will not do, or a stolen SIM would be enough. Whoever has lost the device
+    revokes it first, by a code.
+    """
+    factors: list[Way] = []
+    if means.totp:
+        factors.append("totp")
+    if means.phone:
+        factors.append("sms")
+    if means.trusted_here:
+        return ["sign"] if proof == "sign" else ["sign", *factors]
+    if proof == "sign" and means.devices:
+        return []
+    return factors
