@@ -6,11 +6,13 @@ from collections.abc import AsyncIterator
 
 from msgspec import Struct
 
+from core.codec import unpack
 from core.db import Database
 from hub.streams.rules import EMPTY_DIGEST, chain_digest, content_digest
 from hub.streams.store import Entry, StreamHead, StreamStore, stream_ids
 
 PAGE = 2_000
+RECALL, EDIT = "recall", "edit"  # kinds of docs/protocol.md that take contents away
 
 
 class Fault(Struct, frozen=True):
@@ -26,7 +28,7 @@ class Verified(Struct):
 
     streams: int = 0
     entries: int = 0
-    removed: int = 0  # bodies recalled or past retention; their digests still hold
+    removed: int = 0  # bodies that were recalled; their digests still hold
     faults: list[Fault] = []
 
 
@@ -40,6 +42,29 @@ def check_link(previous: bytes, seq: int, entry: Entry) -> str | None:
         previous, entry.stream_id, entry.seq, entry.entry_id, entry.sender_id, entry.time_ms, entry.content
     )
     return None if expected == entry.digest else "the digest does not follow from the entry before"
+
+
+class Removals:
+    """Contents that are gone from a stream, and the recalls that say so."""
+
+    def __init__(self) -> None:
+        self._gone: list[tuple[int, str]] = []
+        self._recalls: dict[int, int] = {}  # what was recalled -> the last recall of it
+
+    def see(self, entry: Entry) -> None:
+        """The next entry of the stream."""
+        if entry.body is None:
+            self._gone.append((entry.seq, entry.kind))
+        elif entry.kind == RECALL:
+            self._recalls[int(unpack(entry.body)["seq"])] = entry.seq
+
+    def unexplained(self) -> int | None:
+        """The first entry whose content is gone though nobody recalled it, nor (an edit) anything it could be of."""
+        for seq, kind in self._gone:
+            of_edit = kind == EDIT and any(target < seq < at for target, at in self._recalls.items())
+            if seq not in self._recalls and not of_edit:
+                return seq
+        return None
 
 
 async def verify(db: Database, stream_id: int | None = None) -> Verified:
@@ -70,7 +95,7 @@ async def _all_streams(db: Database) -> AsyncIterator[int]:
 
 async def _walk(store: StreamStore, head: StreamHead, result: Verified) -> None:
     result.streams += 1
-    previous, seq = EMPTY_DIGEST, 0
+    previous, seq, removals = EMPTY_DIGEST, 0, Removals()
     while seq < head.head:
         entries = await store.entries(head.stream_id, seq, min(PAGE, head.head - seq))
         if not entries:
@@ -86,6 +111,10 @@ async def _walk(store: StreamStore, head: StreamHead, result: Verified) -> None:
                 return
             result.entries += 1
             result.removed += entry.body is None
+            removals.see(entry)
             previous = entry.digest
     if previous != head.digest:
         result.faults.append(Fault(head.stream_id, head.head, "the head's digest is not the last entry's"))
+        return
+    if (gone := removals.unexplained()) is not None:
+        result.faults.append(Fault(head.stream_id, gone, "the content is gone, and no recall says so"))

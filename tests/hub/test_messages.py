@@ -183,6 +183,7 @@ async def test_a_recall_removes_the_body_and_keeps_the_chain(world: World) -> No
         ("UPDATE hub_entries SET time_ms = time_ms + 1 WHERE seq = 3", "digest"),
         ("UPDATE hub_entries SET digest = content_digest WHERE seq = 3", "digest"),
         ("DELETE FROM hub_entries WHERE seq = 3", "missing"),
+        ("UPDATE hub_entries SET body = NULL, options = NULL WHERE seq = 3", "no recall"),
         ("DELETE FROM hub_entries WHERE seq = 6", "missing"),
         ("UPDATE hub_streams SET digest = '\\x00' WHERE head = 6", "head"),
     ],
