@@ -10,6 +10,7 @@ from core.actions import Command
 from core.context import Source
 from core.db import Transaction
 from core.errors import Conflict, Forbidden, Invalid, NotFound
+from core.idempotency import KeyReused
 from gateway.identity import store as identity
 from hub.api import unpack
 from im import api
@@ -80,7 +81,7 @@ async def test_a_group_is_made_once_for_a_key(world: World) -> None:
         ("membership", 0, {"added": ["1", "2", "3"], "removed": [], "by": "1"}),
         ("title", 1, {"title": "财务 群"}),
     ]
-    with pytest.raises(Conflict):
+    with pytest.raises(KeyReused):
         await world.call(1, api.CreateGroup(title="别的", members=[2]), key="create-1")
 
 
