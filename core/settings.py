@@ -168,6 +168,10 @@ class Settings(BaseSettings):
     )  # of one that anybody with its tokens could go on
     session_bearer_absolute_s: float = Field(default=12 * 3600.0, gt=0)  # a working day
     bearer_sessions: bool = True  # False: nobody logs in without a key
+    sessions_max: int = Field(default=10, ge=1)  # of a person: some devices with an app and a browser each
+    revocation_poll_s: float = Field(
+        default=10.0, gt=0, le=20
+    )  # what the bus lost is known in every process within 30 s
     devices_max: int = Field(default=3, ge=1)  # trusted ones of a person
     device_new_s: float = Field(
         default=86400.0, ge=0

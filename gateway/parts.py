@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, cast
 
@@ -35,7 +36,7 @@ log = structlog.get_logger(__name__)
 
 ENDED: Final = "gateway.ended"
 """Bus channel on which every edge learns at once which sessions have ended."""
-_POLL_S: Final = 10.0  # without the bus
+_OVERLAP: Final = timedelta(seconds=60)  # a commit is later than what it says, and clocks differ
 
 
 class Parts:
@@ -52,7 +53,8 @@ class Parts:
         self._runtime = runtime
         self.tokens = tokens
         self._poll: asyncio.Task[None] | None = None
-        self._closed = False
+        self._look = asyncio.Event()
+        self._read_up_to: datetime | None = None
         self._learn: list[Callable[[datetime], Awaitable[None]]] = []
         here = permissions_of(action.needs for action in runtime.registry.actions.values())
         self.permissions = here if permissions is None else permissions
@@ -78,6 +80,10 @@ class Parts:
             settings.login_delay_max_s,
             settings.login_forget_s,
         )
+
+    def life(self, jkt: str) -> Lifetime:
+        """How long a session lasts whose tokens are bound to this key, or to none ("")."""
+        return self.bound_life if jkt else self.bearer_life
 
     def end(
         self,
@@ -117,9 +123,11 @@ class Parts:
             log.warning("gateway.ended_unreadable", payload_bytes=len(payload))
 
     async def catch_up(self) -> None:
-        """Learn from the database what the bus may not have brought: at start, and whenever the bus is back."""
-        since = self._runtime.clock.now() - timedelta(seconds=self._runtime.settings.access_token_s)
-        db = self._runtime.db
+        """Learn from the database what the bus may not have brought; the first time, all that matters still."""
+        now, db = self._runtime.clock.now(), self._runtime.db
+        since = now - timedelta(seconds=self._runtime.settings.access_token_s)
+        if self._read_up_to is not None:
+            since = max(since, min(now, self._read_up_to) - _OVERLAP)
         self._refuse(
             await store.ended_since(db, since),
             await people.left_since(db, since),
@@ -127,22 +135,28 @@ class Parts:
         )
         for learn in self._learn:
             await learn(since)
+        self._read_up_to = now
 
     def learn(self, what: Callable[[datetime], Awaitable[None]]) -> None:
         """Call `what(since)` too whenever the database has to be asked for what the bus may not have brought."""
         self._learn.append(what)
 
     def bus_changed(self, up: bool) -> None:
-        """The bus went or came back. Without it look every few seconds, so that nobody ended stays in."""
-        if self._closed:
-            return
-        if self._poll is not None:
-            self._poll.cancel()
-        self._poll = asyncio.get_running_loop().create_task(self._catch_up(once=up))
+        """The bus went or came back: look now, something may have been lost."""
+        self._look.set()
+
+    async def start(self) -> None:
+        """Read what has ended, and go on reading, whatever is heard.
+
+        A process whose bus is well learns nothing of what another one ended whose bus was not. Raises what the
+        database says the first time.
+        """
+        await self.catch_up()
+        self._poll = asyncio.get_running_loop().create_task(self._keep_up(), name="gateway.revocations")
+        self.sms.start()
 
     async def close(self) -> None:
         """Send what is to be sent; let the threads end."""
-        self._closed = True
         if self._poll is not None:
             self._poll.cancel()
             self._poll = None
@@ -164,16 +178,18 @@ class Parts:
         for session_id, since_ms in renewed:
             revocations.renew_session(int(session_id), int(since_ms))
 
-    async def _catch_up(self, *, once: bool) -> None:
+    async def _keep_up(self) -> None:
         while True:
+            with suppress(TimeoutError):  # not wait_for: before Python 3.12 it may swallow a cancellation
+                async with asyncio.timeout(self._runtime.settings.revocation_poll_s):
+                    await self._look.wait()
+            self._look.clear()
             try:
                 await self.catch_up()
             except BankhubError as error:
                 log.warning("gateway.catch_up_failed", code=error.code)
-            else:
-                if once:
-                    return
-            await asyncio.sleep(_POLL_S)
+            except Exception:
+                log.exception("gateway.catch_up_broken")
 
 
 def parts(ctx: Context) -> Parts:

@@ -128,8 +128,7 @@ class GatewayService(Service):
         await runtime.bus.subscribe(APPS_ENDED, oauth.hear)
         await runtime.bus.subscribe(APPS_REGISTERED, oauth.hear_registered)
         runtime.bus.on_state(parts.bus_changed)
-        await parts.catch_up()
-        parts.sms.start()
+        await parts.start()
         if not self._listen:
             return
         settings, provider = runtime.settings, Provider(runtime, self._tokens, oauth)

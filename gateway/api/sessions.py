@@ -100,4 +100,4 @@ class SessionRevoked(Event, event="gateway.session_revoked"):
     session_id: Id
     person_id: Id
     device: str
-    why: Literal["logout", "revoked", "theft", "left", "credentials", "disabled"]
+    why: Literal["logout", "revoked", "theft", "left", "credentials", "disabled", "too_many"]

@@ -26,7 +26,7 @@ from gateway.identity import store as people
 from gateway.parts import parts
 from gateway.people.phones import phone_of
 from gateway.sessions import store as sessions
-from gateway.sessions.actions import end_session
+from gateway.sessions.ending import end_session
 from gateway.sessions.issue import Live, access_token
 from gateway.stepup import describe
 

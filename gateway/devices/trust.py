@@ -21,10 +21,12 @@ async def meet(
     device: str,
     platform: str,
 ) -> int:
-    """How strong a login with this key is, `acr` being what was shown besides. A second factor binds the key."""
+    """How strong a login with this key is, `acr` being what was shown besides. A second factor binds the key.
+
+    The caller holds the lock of the person.
+    """
     if key is None:
         return acr
-    await store.lock_person(ctx.tx, person_id)
     devices = await store.of_person(ctx.tx, person_id)
     trusted = any(row["jkt"] == key.thumbprint for row in devices)
     standing = rules.Standing.TRUSTED if trusted else rules.Standing.UNKNOWN

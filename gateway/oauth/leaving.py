@@ -15,7 +15,7 @@ from gateway.oauth.authorize import RATE, who_is_there
 from gateway.oauth.commands import Leave, Shown
 from gateway.oauth.exchange import session_name
 from gateway.oauth.parts import oauth
-from gateway.sessions.actions import end_session
+from gateway.sessions.ending import end_session
 
 _ADDRESS: Final = "应用给出的回跳地址与登记的不一致。"
 

@@ -39,7 +39,7 @@ from gateway.parts import parts
 from gateway.people.phones import phone_of
 from gateway.privacy import jobs, rules, store
 from gateway.registration.actions import WRONG_CODE
-from gateway.sessions.actions import end_all
+from gateway.sessions.ending import end_all
 from gateway.support import store as reasons
 from gateway.support.reasons import because
 

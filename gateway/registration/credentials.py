@@ -14,7 +14,7 @@ from gateway.people.phones import phone_of
 from gateway.registration.actions import WRONG_CODE
 from gateway.sessions import rules as attempts
 from gateway.sessions import store as sessions
-from gateway.sessions.actions import end_all
+from gateway.sessions.ending import end_all
 from gateway.stepup import describe
 
 _SLOW = Rate(burst=10, per_s=0.1)

@@ -25,9 +25,7 @@ sessions = Table(
         "renewed_at", DateTime(timezone=True), nullable=True
     ),  # access tokens from before then are worth nothing
     Column("ended_at", DateTime(timezone=True), nullable=True),
-    Column(
-        "ended_why", String(16), nullable=True
-    ),  # logout | revoked | theft | left | credentials | disabled
+    Column("ended_why", String(16), nullable=True),  # see gateway.api.SessionRevoked
     Index("ix_gateway_sessions_person", "person_id", "device"),
     Index("ix_gateway_sessions_ended", "ended_at"),
     Index("ix_gateway_sessions_renewed", "renewed_at"),

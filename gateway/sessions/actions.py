@@ -22,13 +22,13 @@ from gateway.api import (
     Refresh,
     RevokeSession,
     Session,
-    SessionRevoked,
     SwitchEnterprise,
 )
 from gateway.identity import store as people
 from gateway.identity.rules import normal_login
 from gateway.parts import parts
 from gateway.sessions import rules, store
+from gateway.sessions.ending import end_session
 from gateway.sessions.issue import Live, access_token, begin, logged_in
 
 R = TypeVar("R")
@@ -163,8 +163,7 @@ async def _refresh(ctx: Context, command: Refresh) -> LoggedIn | None:
         return None
     successor = rules.successor(have.refresh_secret, token)
     if verdict is rules.Verdict.ROTATE:
-        life = have.bearer_life if session["jkt"] is None else have.bound_life
-        idle_end = life.idle_end(now, session["expires_at"])
+        idle_end = have.life(session["jkt"] or "").idle_end(now, session["expires_at"])
         successor_digest = rules.token_digest(successor)
         await store.insert_token(tx, successor_digest, session["session_id"], now=now, expires_at=idle_end)
         await store.rotate(tx, digest, successor_digest, now)
@@ -240,29 +239,3 @@ async def revoke_session(ctx: Context, command: RevokeSession) -> None:
         session["device"],
         "revoked",
     )
-
-
-async def end_session(
-    ctx: Context, session_id: int, person_id: int, enterprise_id: int, device: str, why: str
-) -> None:
-    """End a session: its tokens are refused, the hub closes its connections. Nothing where it had ended."""
-    if not await store.end(ctx.tx, session_id, why, ctx.clock.now()):
-        return
-    parts(ctx).end(ctx, [session_id])
-    ctx.emit(
-        SessionRevoked.model_validate(
-            {
-                "enterprise_id": enterprise_id,
-                "session_id": session_id,
-                "person_id": person_id,
-                "device": device,
-                "why": why,
-            }
-        )
-    )
-
-
-async def end_all(ctx: Context, person_id: int, why: str) -> None:
-    """End every session of a person, wherever: what they know or hold has changed, or they may not be here."""
-    for row in await store.lock_all(ctx.tx, person_id, ctx.clock.now()):
-        await end_session(ctx, row["session_id"], person_id, row["enterprise_id"], row["device"], why)

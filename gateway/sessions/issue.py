@@ -6,16 +6,18 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from core.actions import Context, Principal
-from core.clock import to_ms
+from core.clock import from_ms, to_ms
 from core.db import Record
 from core.errors import Forbidden, Unauthenticated
 from gateway.api import Enterprise, LoggedIn, Person
+from gateway.devices import store as devices
 from gateway.devices.trust import meet
 from gateway.identity import store as people
 from gateway.identity.rules import choose_enterprise
 from gateway.parts import parts
 from gateway.people.phones import shown_phone
 from gateway.sessions import rules, store
+from gateway.sessions.ending import make_room
 
 Belongs = list[tuple[int, str, list[str]]]
 """(enterprise, its name, the person's roles there)."""
@@ -63,10 +65,11 @@ async def begin(
     chosen = choose_enterprise([one[0] for one in belongs], wanted, last)
     if chosen is None or (chosen and not await people.lock_membership(tx, chosen, person_id)):
         raise Forbidden("no membership in such an enterprise")
+    await devices.lock_person(tx, person_id)
     acr = await meet(ctx, person_id, chosen, key, acr, device=device, platform=platform)
-    life, jkt = parts(ctx).bearer_life, ""
-    if key is not None:
-        life, jkt = parts(ctx).bound_life, key.thumbprint
+    await make_room(ctx, person_id, acr)
+    jkt = "" if key is None else key.thumbprint
+    life = parts(ctx).life(jkt)
     session_id, expires_at = ctx.ids.next(), now + timedelta(seconds=life.absolute_s)
     await store.insert(
         tx,
@@ -89,7 +92,9 @@ async def begin(
 
 
 def access_token(ctx: Context, live: Live, belongs: Belongs) -> tuple[str, int]:
-    """An access token of this session from now on, and when it expires (ms)."""
+    """An access token of this session from now on, and when it expires (ms): never later than its idle end."""
+    absolute_end = from_ms(live.expires_ms)
+    end_ms = to_ms(parts(ctx).life(live.jkt).idle_end(ctx.clock.now(), absolute_end))
     roles = next((frozenset(held) for one, _, held in belongs if one == live.enterprise_id), frozenset[str]())
     who = Principal(
         live.person_id,
@@ -97,7 +102,7 @@ def access_token(ctx: Context, live: Live, belongs: Belongs) -> tuple[str, int]:
         roles,
         live.session_id,
         live.device,
-        live.expires_ms,
+        end_ms,
         live.acr,
         jkt=live.jkt,
     )

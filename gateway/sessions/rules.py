@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hmac
 from base64 import urlsafe_b64encode
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import Enum
@@ -54,6 +55,29 @@ def after_failure(failures: Failures, throttle: Throttle, now_ms: int) -> Failur
 def attempt_key(secret: bytes, *parts: str) -> bytes:
     """The row that failures are counted under. Keyed: the table tells nobody who tried to log in as whom."""
     return hmac.digest(secret, "\0".join(parts).encode(), sha256)
+
+
+# --- how many ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A live session of somebody who begins another one."""
+
+    session_id: int
+    acr: int  # 0: it has not been used for so long that nobody can go on with it
+    used_ms: int
+
+
+def crowded_out(held: Iterable[Held], most: int, acr: int) -> list[int] | None:
+    """Which sessions end so that one of strength `acr` more makes `most`; None: it may not begin.
+
+    The weakest go first, of those the longest unused, and none that is stronger than the newcomer: who knows no more
+    than a password cannot throw the owner's devices out.
+    """
+    order = sorted(held, key=lambda one: (one.acr, one.used_ms, one.session_id))
+    going = order[: max(0, len(order) + 1 - most)]
+    return None if any(one.acr > acr for one in going) else [one.session_id for one in going]
 
 
 # --- ends -------------------------------------------------------------------------------------------------------------

@@ -51,6 +51,11 @@ _ALL_OPEN = sql(
     "WHERE person_id = $1 AND ended_at IS NULL AND expires_at > $2 ORDER BY session_id FOR UPDATE",
     exempt=_OWN,
 )
+_HELD = sql(
+    "SELECT session_id, enterprise_id, device, acr, jkt, used_at FROM gateway_sessions "
+    "WHERE person_id = $1 AND ended_at IS NULL AND expires_at > $2 ORDER BY session_id",
+    exempt=_OWN,
+)
 _WITH_KEY = sql(
     """
     SELECT session_id, person_id, enterprise_id, device FROM gateway_sessions
@@ -131,6 +136,11 @@ async def lock_in_enterprise(db: Queries, person_id: int, enterprise_id: int, no
 async def lock_all(db: Queries, person_id: int, now: datetime) -> list[Record]:
     """session_id, enterprise_id and device of every live session of a person."""
     return await db.fetch(_ALL_OPEN, person_id, now)
+
+
+async def held(db: Queries, person_id: int, now: datetime) -> list[Record]:
+    """session_id, enterprise_id, device, acr, jkt, used_at of every live session of a person; nothing is locked."""
+    return await db.fetch(_HELD, person_id, now)
 
 
 async def lock_with_key(db: Queries, person_id: int, jkt: str) -> list[Record]:

@@ -14,7 +14,7 @@ from gateway.parts import parts
 from gateway.people.phones import shown_phone
 from gateway.proposals import store as proposals
 from gateway.proposals.second import seconded
-from gateway.sessions.actions import end_all
+from gateway.sessions.ending import end_all
 from gateway.support import store
 from gateway.support.reasons import because
 

@@ -286,6 +286,7 @@ class Handlers:
             raise Forbidden("the token is another person's or another enterprise's")
         session.principal = principal
         session.expires_ms = principal.expires_at_ms
+        self._node.look_again(conn, session)
         conn.push((Op.RESULT, frame.id, {"expires_ms": session.expires_ms}))
 
     def _second_hello(self, conn: Connection, session: Session, frame: Hello) -> None:

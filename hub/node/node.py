@@ -223,7 +223,12 @@ class Node:
             self.cluster.presence(member, online=True)
         session.entered = self.ids.next()
         self.cluster.device(person.enterprise_id, person.person_id, session.device, session.entered)
-        self._wheel.move(conn, self.limits.ping_s)
+        self.look_again(conn, session)
+
+    def look_again(self, conn: Connection, session: Session) -> None:
+        """The session's token is new: the wheel looks when a ping is due, or when the token ends."""
+        token_left_s = (session.expires_ms - self.clock.now_ms()) / 1000
+        self._wheel.move(conn, min(self.limits.ping_s, token_left_s))
 
     def sessions(self) -> Iterator[Connection]:
         """Connections that have a session."""

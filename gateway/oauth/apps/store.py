@@ -181,7 +181,12 @@ _END_INSTALLATION = sql(
     "UPDATE gateway_app_installations SET ended_at = $3 WHERE enterprise_id = $1 AND app_id = $2 AND ended_at IS NULL"
 )
 _UNINSTALLED_SINCE = sql(
-    "SELECT app_id, enterprise_id FROM gateway_app_installations WHERE ended_at > $1",
+    """
+    SELECT i.app_id, i.enterprise_id FROM gateway_app_installations i
+    WHERE i.ended_at > $1 AND NOT EXISTS (
+        SELECT 1 FROM gateway_app_installations n
+        WHERE n.enterprise_id = i.enterprise_id AND n.app_id = i.app_id AND n.ended_at IS NULL)
+    """,
     exempt="every edge must refuse the tokens of every installation that has ended",
 )
 
@@ -218,7 +223,7 @@ async def uninstall(db: Queries, enterprise_id: int, app_id: int, now: datetime)
 
 
 async def uninstalled_since(db: Queries, since: datetime) -> list[tuple[int, int]]:
-    """(app, enterprise) of installations that have ended."""
+    """(app, enterprise) of installations that have ended and not begun again."""
     return [(row["app_id"], row["enterprise_id"]) for row in await db.fetch(_UNINSTALLED_SINCE, since)]
 
 

@@ -1,0 +1,89 @@
+"""How many sessions somebody has: more than the limit never, and who only knows the password ends no stronger one."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.sessions.rules import Held, crowded_out
+from tests.gateway.conftest import World
+from tests.gateway.test_devices import Phone
+
+ME = "gateway.identity.me"
+LIST = "gateway.identity.list_sessions"
+MOST = 3
+
+held = st.builds(Held, st.integers(1, 50), st.integers(0, 2), st.integers(0, 5))
+
+
+@pytest.fixture
+def more_settings() -> dict[str, Any]:
+    return {"sessions_max": MOST}
+
+
+@given(
+    st.lists(held, max_size=12, unique_by=lambda one: one.session_id), st.integers(1, 10), st.integers(1, 2)
+)
+def test_the_weakest_and_longest_unused_make_room(live: list[Held], most: int, acr: int) -> None:
+    going = crowded_out(live, most, acr)
+    if going is None:
+        assert sum(one.acr > acr for one in live) >= most
+        return
+    ended = [one for one in live if one.session_id in going]
+    stay = [one for one in live if one.session_id not in going]
+    assert len(stay) + 1 <= most or not stay
+    assert len(ended) == max(0, len(live) + 1 - most), "no more than has to"
+    assert all(one.acr <= acr for one in ended)
+    rank = [(one.acr, one.used_ms) for one in ended], [(one.acr, one.used_ms) for one in stay]
+    assert not (ended and stay) or max(rank[0]) <= min(rank[1])
+
+
+async def test_one_more_login_ends_the_session_that_was_not_used_for_longest(world: World) -> None:
+    bodies = []
+    for number in range(MOST):
+        bodies.append(await world.login("chenjing", f"desk-{number}"))
+        world.clock.advance(1_000)
+    fields = {"refresh_token": bodies[0]["refresh_token"], "device": "desk-0"}
+    assert (await world.client.call("gateway.identity.refresh", fields)).status == 200
+    newest = await world.login("chenjing", "desk-new")
+    status = [(await world.client.call(ME, token=body["access_token"])).status for body in bodies]
+    assert status == [200, 401, 200]
+    listed = await world.client.call(LIST, token=newest["access_token"])
+    assert [one["device"] for one in listed.body] == ["desk-new", "desk-2", "desk-0"]
+
+
+async def test_logins_at_the_same_time_keep_the_limit(world: World) -> None:
+    places = [
+        world.people[login].enterprise_id for login in ("zhangwei", "wuxia")
+    ]  # which have locks of their own
+    logins = [
+        world.login("lina", f"desk-{number}", enterprise_id=str(places[number % 2]))
+        for number in range(2 * MOST)
+    ]
+    tokens = [body["access_token"] for body in await asyncio.gather(*logins)]
+    status = [(await world.client.call(ME, token=token)).status for token in tokens]
+    assert sorted(status) == [200] * MOST + [401] * MOST
+
+
+@pytest.mark.requirement("S08")
+async def test_a_password_alone_ends_no_session_of_a_trusted_device(world: World) -> None:
+    phone = Phone(world, "yangmin")
+    assert (await phone.login()).status == 200
+    assert (await phone.bind()).status == 200
+    for number in range(2 * MOST):
+        world.clock.advance(60_000)
+        await world.login("yangmin", f"guesser-{number}")
+    assert (await phone.call(ME)).status == 200
+    for _ in range(MOST):
+        world.clock.advance(1_000)
+        assert (await phone.login()).status == 200
+    person = world.people["yangmin"]
+    refused = await world.client.login("yangmin", person.password, "guesser")
+    assert (refused.status, refused.body["code"]) == (409, "conflict")
+    assert (await phone.login()).status == 200, "the owner's device makes room for itself"
+    world.clock.advance(8 * 86_400_000)  # nobody can go on with those: they are in nobody's way
+    assert (await world.client.login("yangmin", person.password, "desk")).status == 200
