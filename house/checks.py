@@ -52,7 +52,7 @@ def test(arguments: Sequence[str]) -> int:
         return subprocess.run([*pytest, *arguments], cwd=ROOT, check=False).returncode
     checked = check()
     workers = str((os.cpu_count() or 2) + 1)  # many tests wait for processes to start and for time-outs
-    whole = ("-q", "-n", workers, "--dist", "worksteal", "--matrix", "docs/security.md")
+    whole = ("-q", "-n", workers, "--dist", "worksteal", "--matrix=docs/security.md")
     tested = subprocess.run([*pytest, *whole], cwd=ROOT, check=False).returncode
     return checked or tested
 
