@@ -25,8 +25,8 @@ class Class(StrEnum):
 
 C3_NAMES: Final = frozenset(
     """
-    access_token bridge_token client_secret cookie id_token old_password password password_hash refresh_token sealed
-    secret token
+    access_token bridge_token client_secret cookie id_token old_password password password_hash recovery_codes
+    refresh_token sealed secret secret_sealed ticket token
     """.split()
 )
 C2_NAMES: Final = frozenset(
@@ -40,17 +40,18 @@ C2_NAMES: Final = frozenset(
 C1_NAMES: Final = frozenset(
     """
     accept acr action active added after agreed agreement algorithm amount_fen api app applied_by asked assignable
-    attempts auth_method before blocked_until built_in business_date by challenge changed_by code consumer contracted
-    conversations created_by credit_code current days decided_by decision dedupe_key delivered departments devices
-    digest document duplicate edge enabled ended_why enterprise enterprises entries epoch error event event_name events
-    expires exported_no failing_since failures floor grants head heads history holder installed_by is_head jkt jwks key
-    key_version kind last last_no last_number lease_holder leased_until level limit link logout_uris mac machine made_id
-    member member_count member_role members_version mentions method money_related more must_ack new next nonce offered
-    order_key order_no origin outcome own owner owners permission permissions phone_index_key phone_key point position
-    previous previous_until prompt proof proposed proposed_by published purpose reach read reason redirect redirect_uri
-    redirect_uris registered removed reply_to resource_server risk role roles runs scope scopes seal_no secret_no sector
-    sent seq sessions signature signed_by stage state status step strong summary suspended traceparent transfer tries
-    unread uses uses_max version way ways why worker
+    attempts auth_method before blocked_until built_in business_date by challenge changed_by code consumer
+    contracted conversations created_by credit_code current days decided_by decision dedupe_key delivered
+    departments devices digest document duplicate edge enabled ended_why enterprise enterprises entries epoch error
+    event event_name events expires exported_no failing_since failures floor grants head heads history holder
+    installed_by is_head jkt jwks key key_version kind last last_no last_number last_step lease_holder leased_until
+    level limit link logout_uris mac machine made_id member member_count member_role members_version mentions method
+    money_related more must_ack new next nonce offered order_key order_no origin outcome own owner owners permission
+    permissions phone_index_key phone_key point position previous previous_until prompt proof proposed proposed_by
+    published purpose reach read reason recovery_left redirect redirect_uri redirect_uris registered removed
+    reply_to resource_server risk role roles runs scope scopes seal_no secret_key secret_no sector sent seq sessions
+    signature signed_by sms stage state status step strong summary suspended totp traceparent transfer tries unread
+    uses uses_max version way ways why worker
     """.split()
 )
 C1_ENDINGS: Final = ("_id", "_ids", "_at", "_ms", "_s", "_digest", "_seq")
@@ -58,6 +59,7 @@ C1_ENDINGS: Final = ("_id", "_ids", "_at", "_ms", "_s", "_digest", "_seq")
 
 SCOPED: Final[Mapping[str, Class]] = {
     "NewInvitation.code": Class.C3,
+    "NewTotp.uri": Class.C3,  # the secret is in it
     "NewInvitation.link": Class.C3,
     "Shown.redirect": Class.C3,  # carries an authorization code
     "SignedIn.redirect": Class.C3,

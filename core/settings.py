@@ -187,6 +187,9 @@ class Settings(BaseSettings):
         default=30, ge=1
     )  # logins of one account on new devices, from all sources
     login_account_per_s: float = Field(default=1 / 120, gt=0)  # 720 guesses a day, wherever they come from
+    login_ticket_s: float = Field(default=300.0, gt=0, le=600)  # between the two factors of a login
+    recovery_codes: int = Field(default=10, ge=1, le=50)
+    totp_issuer: str = "bankhub"  # what authenticators show beside the account
     login_delay_s: float = Field(default=2.0, gt=0)  # doubles with every further failure
     login_delay_max_s: float = Field(default=900.0, gt=0)
     login_forget_s: float = Field(default=1800.0, gt=0)  # failures older than this no longer count

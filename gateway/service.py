@@ -24,6 +24,8 @@ from gateway.contracts import actions as contracts
 from gateway.departments import actions as departments
 from gateway.devices import actions as devices
 from gateway.enterprises import actions as enterprises
+from gateway.factors import actions as factors
+from gateway.factors import store as factor_store
 from gateway.guard import GuardedServer
 from gateway.http import Edge
 from gateway.identity import actions as identity
@@ -60,6 +62,7 @@ async def purge(run: JobRun) -> None:
     """Forget refresh tokens, codes, counts and copies of data that no longer mean anything."""
     await store.purge(run.db, run.clock.now())
     await codes.purge(run.db, run.clock.now())
+    await factor_store.purge(run.db, run.clock.now())
     await stepups.purge(run.db, run.clock.now() - timedelta(days=1))
     await oauth_store.purge(run.db, run.clock.now())
     await privacy_store.drop_old(run.db, run.clock.now())
@@ -77,7 +80,7 @@ class GatewayService(Service):
     actions = (
         *actions_in(sessions, code_actions, registration, credentials, identity, members, departments),
         *actions_in(enterprises, contracts, invitations, support, staff, privacy),
-        *actions_in(access, devices, webhooks, stepup),
+        *actions_in(access, devices, factors, webhooks, stepup),
         *actions_in(apps, authorize, exchange, inquiries, leaving, sign_in),
     )
     handlers = (*handlers_in(events), *webhooks.handlers())

@@ -91,11 +91,13 @@ def _retire(settings: Settings, ring: Keyring, purpose: Purpose, version: int) -
 
 
 async def _in_use(settings: Settings) -> list[tuple[int, int, int]]:
+    from gateway.factors.store import secret_keys
     from gateway.people.store import phone_keys
     from house.compose import open_database
 
     db = await open_database(settings)
     try:
-        return await phone_keys(db)
+        secrets = [(version, 0, count) for version, count in await secret_keys(db)]
+        return await phone_keys(db) + secrets
     finally:
         await db.close()

@@ -10,6 +10,7 @@ from gateway.api.contracts import *  # noqa: F403
 from gateway.api.departments import *  # noqa: F403
 from gateway.api.devices import *  # noqa: F403
 from gateway.api.enterprises import *  # noqa: F403
+from gateway.api.factors import *  # noqa: F403
 from gateway.api.identity import *  # noqa: F403
 from gateway.api.invitations import *  # noqa: F403
 from gateway.api.privacy import *  # noqa: F403

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 import structlog
 
 from core.jobs import Every, Job, JobRun
+from gateway.factors import store as factors
 from gateway.identity.store import set_phone
 from gateway.people import store
 from gateway.people.phones import phone_of
@@ -25,6 +26,8 @@ def resealing(columns: Columns) -> Job:
 
     async def reseal(run: JobRun) -> None:
         done = 0
+        while batch := await run.transact(factors.reseal, columns, _BATCH):
+            done += batch
         while batch := await run.transact(_reseal, columns):
             done += batch
         if done:

@@ -19,7 +19,8 @@ COPIED: Final = frozenset(
 CLEARED: Final = frozenset(
     """
     gateway_app_browsers gateway_applications gateway_department_members gateway_devices gateway_join_requests
-    gateway_member_roles gateway_memberships gateway_people gateway_privacy_tasks gateway_sessions
+    gateway_login_tickets gateway_member_roles gateway_memberships gateway_people gateway_privacy_tasks
+    gateway_recovery_codes gateway_sessions gateway_totp
     """.split()
 )
 """Tables that erasure deletes from or blanks; memberships and requests keep their ids, states and times."""

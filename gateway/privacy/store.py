@@ -161,6 +161,9 @@ _ALL_OF = "everything of a person who wants to be forgotten, in whichever enterp
 _FORGET: Final = (
     sql("DELETE FROM gateway_sessions WHERE person_id = $1", exempt=_ALL_OF),
     sql("DELETE FROM gateway_devices WHERE person_id = $1"),
+    sql("DELETE FROM gateway_totp WHERE person_id = $1"),
+    sql("DELETE FROM gateway_recovery_codes WHERE person_id = $1"),
+    sql("DELETE FROM gateway_login_tickets WHERE person_id = $1"),
     sql("DELETE FROM gateway_app_browsers WHERE person_id = $1"),
     sql("UPDATE gateway_memberships SET title = NULL WHERE person_id = $1", exempt=_ALL_OF),
     sql("UPDATE gateway_join_requests SET message = NULL WHERE person_id = $1", exempt=_ALL_OF),

@@ -9,12 +9,13 @@ from core.db import Record, UniqueViolation
 from core.errors import Conflict, Invalid, Unauthenticated
 from gateway.api import Agreement, CompleteRegistration, LoggedIn, LoginByCode, Person, ShowAgreement
 from gateway.codes.issue import spend
+from gateway.factors.login import begin_or_ask
 from gateway.identity import store as people
 from gateway.identity.rules import weak_password
 from gateway.parts import parts
 from gateway.people.phones import phone_of
 from gateway.registration import store
-from gateway.sessions.issue import begin, own_person
+from gateway.sessions.issue import own_person
 
 WRONG_CODE = "the code is not right, or not any more"
 GUEST = "游客"
@@ -41,7 +42,10 @@ async def login_by_code(ctx: Context, command: LoginByCode) -> LoggedIn:
         if not await parts(ctx).passwords.verify(person["password_hash"], word):
             raise Unauthenticated(WRONG_CODE)
         acr = SECOND_FACTOR
-    return await ctx.transact(_begin, command, person["person_id"], acr)
+    begun = await ctx.transact(_begin, command, person["person_id"], acr)
+    if isinstance(begun, Unauthenticated):
+        raise begun
+    return begun
 
 
 async def _person(ctx: Context, phone: str) -> Record:
@@ -62,8 +66,10 @@ async def _person(ctx: Context, phone: str) -> Record:
     return person
 
 
-async def _begin(ctx: Context, command: LoginByCode, person_id: int, acr: int) -> LoggedIn:
-    return await begin(ctx, person_id, command.device, command.platform, command.enterprise_id, acr)
+async def _begin(ctx: Context, command: LoginByCode, person_id: int, acr: int) -> LoggedIn | Unauthenticated:
+    return await begin_or_ask(
+        ctx, person_id, command.device, command.platform, command.enterprise_id, acr, by_code=True
+    )
 
 
 @action(ShowAgreement, needs=PUBLIC, audited=False)

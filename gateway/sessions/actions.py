@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from dataclasses import replace
-from datetime import timedelta
-from typing import Any, TypeVar
 
 from core.actions import PERSON, PUBLIC, Context, Rate, action
-from core.addresses import source_of
 from core.clock import to_ms
-from core.db import Record, UniqueViolation
-from core.errors import NotFound, TooManyRequests, Unauthenticated
+from core.db import Record
+from core.errors import NotFound, Unauthenticated
 from gateway.api import (
     SESSIONS_MANAGE,
     AccessToken,
@@ -24,17 +20,15 @@ from gateway.api import (
     Session,
     SwitchEnterprise,
 )
+from gateway.factors.login import begin_or_ask
 from gateway.identity import store as people
 from gateway.identity.rules import normal_login
 from gateway.parts import parts
-from gateway.sessions import rules, store
+from gateway.sessions import rules, store, tries
 from gateway.sessions.ending import end_session
-from gateway.sessions.issue import Live, access_token, begin, logged_in
-
-R = TypeVar("R")
+from gateway.sessions.issue import Live, access_token, logged_in
 
 WRONG = "the login or the password is not right"
-_KNOWN_DEVICE_DAYS = 180
 
 
 # --- login ----------------------------------------------------------------------------------------------------------
@@ -46,69 +40,37 @@ async def login(ctx: Context, command: Login) -> LoggedIn:
 
     Unknown account and wrong password get the same answer in the same time. Failures delay further attempts on this
     account from this source only, or from this device if the account knows it: nobody can lock out somebody else.
+    Who has codes by time, and the bank's staff, need a second factor unless they hold a trusted device: the refusal
+    has errors.code second_factor_required and a ticket for `gateway.factors.complete_login`.
     """
     have, typed = parts(ctx), normal_login(command.login)
     ctx.audit(device=command.device)
-    person, account_key, source_key = await _again(ctx, _attempt, typed, command.device)
+    person, one = await tries.again(ctx, _attempt, typed, command.device)
     password = command.password.get_secret_value()
     stored = None if person is None else person["password_hash"]
     right = await have.passwords.verify(stored, password)
     if not right or person is None or person["state"] != people.ACTIVE:
-        await _again(ctx, _count_source, source_key)
+        await tries.again(ctx, tries.failed, one)
         raise Unauthenticated(WRONG)
     rehashed = await have.passwords.hash(password) if have.passwords.outdated(stored or "") else None
-    return await ctx.transact(_begin, command, person["person_id"], account_key, rehashed)
+    begun = await ctx.transact(_begin, command, person["person_id"], one, rehashed)
+    if isinstance(begun, Unauthenticated):
+        raise begun
+    return begun
 
 
-async def _again(ctx: Context, step: Callable[..., Awaitable[R]], *args: Any) -> R:
-    """`step` in a transaction of its own, again where two first failures met."""
-    for _ in range(3):
-        try:
-            return await ctx.transact(step, *args)
-        except UniqueViolation:
-            continue
-    raise TooManyRequests(retry_ms=500)
-
-
-async def _attempt(ctx: Context, typed: str, device: str) -> tuple[Record | None, bytes, bytes]:
-    """Refuse who has to wait; count this attempt as failed until it succeeds, so that parallel ones add up."""
-    have, now_ms, source = parts(ctx), ctx.clock.now_ms(), source_of(ctx.source.address)
+async def _attempt(ctx: Context, typed: str, device: str) -> tuple[Record | None, tries.Try]:
     person = await people.person_by_login(ctx.tx, ctx.columns, typed)
-    since = ctx.clock.now() - timedelta(days=_KNOWN_DEVICE_DAYS)
-    known = await store.knows_device(ctx.tx, person["person_id"] if person else 0, device, since)
-    account_key = rules.attempt_key(have.attempt_secret, typed, f"device {device}" if known else source)
-    source_key = rules.attempt_key(have.attempt_secret, "", source)
-    so_far = await store.failures(ctx.tx, account_key, lock=True)
-    wait_ms = rules.remaining_ms(so_far, now_ms)
-    if not known:
-        wait_ms = max(wait_ms, rules.remaining_ms(await store.failures(ctx.tx, source_key), now_ms))
-    if wait_ms:
-        raise TooManyRequests("too many failed logins", retry_ms=wait_ms)
-    if (
-        not known
-    ):  # many sources against one account; whoever has a known device, or the phone, is not concerned
-        settings, whose = ctx.runtime.settings, person["person_id"] if person else typed
-        rate = Rate(settings.login_account_burst, settings.login_account_per_s)
-        await ctx.runtime.limits.take("login", whose, rate)
-    counted = rules.after_failure(so_far, have.account_throttle, now_ms)
-    await store.put_failures(ctx.tx, account_key, counted, before=so_far)
-    return person, account_key, source_key
-
-
-async def _count_source(ctx: Context, source_key: bytes) -> None:
-    have, now_ms = parts(ctx), ctx.clock.now_ms()
-    so_far = await store.failures(ctx.tx, source_key, lock=True)
-    counted = rules.after_failure(so_far, have.source_throttle, now_ms)
-    await store.put_failures(ctx.tx, source_key, counted, before=so_far)
+    return person, await tries.count(ctx, typed, person["person_id"] if person else 0, device)
 
 
 async def _begin(
-    ctx: Context, command: Login, person_id: int, account_key: bytes, rehashed: str | None
-) -> LoggedIn:
-    await store.clear_failures(ctx.tx, account_key)
+    ctx: Context, command: Login, person_id: int, one: tries.Try, rehashed: str | None
+) -> LoggedIn | Unauthenticated:
+    await tries.succeeded(ctx, one)
     if rehashed is not None:
         await people.set_password(ctx.tx, person_id, rehashed)
-    return await begin(ctx, person_id, command.device, command.platform, command.enterprise_id)
+    return await begin_or_ask(ctx, person_id, command.device, command.platform, command.enterprise_id)
 
 
 # --- refresh --------------------------------------------------------------------------------------------------------

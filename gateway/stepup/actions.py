@@ -14,9 +14,12 @@ from core.stepup.evidence import Evidence
 from gateway.api import BeginStepUp, CodeSent, ProveStepUp, SendStepUpCode, StepUpChallenge, StepUpProven
 from gateway.codes.issue import issue, redeem
 from gateway.devices import store as devices
+from gateway.factors.check import totp_is_right
+from gateway.factors.store import has_totp
 from gateway.identity import store as people
 from gateway.parts import parts
 from gateway.people.phones import phone_of
+from gateway.sessions import tries
 from gateway.stepup import rules
 
 _PURPOSE = "step_up"
@@ -40,7 +43,7 @@ async def begin(ctx: Context, command: BeginStepUp) -> StepUpChallenge:
     means = rules.Means(
         trusted_here=who.jkt in [row["jkt"] for row in own],
         devices=len(own),
-        totp=False,
+        totp=await has_totp(ctx.tx, who.person_id),
         phone=await _phone(ctx) is not None,
     )
     ways = rules.ways(asked.step_up, means)
@@ -99,8 +102,12 @@ async def prove(ctx: Context, command: ProveStepUp) -> StepUpProven:
         command.code is not None
     ):
         raise Invalid("a signature or a code, as the way asks")
-    if command.way != "sign" and not await ctx.transact(_redeem, command):
-        raise Forbidden("the code is not right, or not any more")
+    if command.way != "sign":
+        who = ctx.caller
+        one = await tries.again(ctx, tries.count, f"step-up of {who.person_id}", who.person_id, who.device)
+        if not await ctx.transact(_redeem, command):
+            raise Forbidden("the code is not right, or not any more")
+        await ctx.transact(tries.succeeded, one)
     return await ctx.transact(_prove, command)
 
 
@@ -109,6 +116,8 @@ async def _redeem(ctx: Context, command: ProveStepUp) -> bool:
     waiting, code = await _waiting(ctx, command.challenge_id), command.code.get_secret_value()
     if command.way not in waiting.ways:
         return False
+    if command.way == "totp":
+        return await totp_is_right(ctx, ctx.caller.person_id, code)
     phone = await _phone(ctx)
     about = stepup.digest(waiting.message).hex()
     return phone is not None and await redeem(ctx, phone, _PURPOSE, code, about)

@@ -63,6 +63,21 @@ def revoking_device(command: RevokeDevice) -> list[str]:
     return ["移除一台受信任的设备", f"设备密钥指纹：{command.jkt}"]
 
 
+def enrolling(command: object) -> list[str]:
+    """What is switched on."""
+    return ["启用动态口令作为第二重验证"]
+
+
+def removing_totp(command: object) -> list[str]:
+    """What is switched off."""
+    return ["停用动态口令及其恢复码"]
+
+
+def renewing_codes(command: object) -> list[str]:
+    """What is replaced."""
+    return ["重新生成恢复码，旧的全部作废"]
+
+
 def another_device(command: RevokeDevice, who: Principal) -> bool:
     """Whether it is another one than the one in hand."""
     return command.jkt != who.jkt

@@ -167,6 +167,15 @@ EXAMPLES: dict[str, Example] = {
     "gateway.identity.revoke_session": Example(lambda t: {"session_id": str(t.session_id)}),
     "gateway.identity.names": Example(lambda t: {"person_ids": [str(t.owner_id)]}, "answered"),
     "gateway.identity.find_members": Example(lambda t: {"person_ids": [str(t.owner_id)]}),
+    "gateway.factors.show": Example(_none, "answered"),
+    "gateway.factors.enrol": Example(_none, "answered"),
+    "gateway.factors.confirm": Example(lambda t: {"code": "123456"}),
+    "gateway.factors.remove": Example(_none),
+    "gateway.factors.renew_recovery_codes": Example(_none, "answered"),
+    "gateway.factors.send_login_code": Example(lambda t: {"ticket": "x" * 43, "device": "example"}),
+    "gateway.factors.complete_login": Example(
+        lambda t: {"ticket": "x" * 43, "way": "totp", "code": "123456", "device": "example"}
+    ),
     "gateway.stepup.begin": Example(
         lambda t: {"action": "gateway.access.create_role", "fields": {"name": "门店", "grants": []}},
         "answered",

@@ -1,0 +1,1 @@
+"""Second factors: codes by time (TOTP), recovery codes, and the login that waits for one."""

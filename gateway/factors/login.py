@@ -1,0 +1,75 @@
+"""The login between its two factors."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from core.actions import Context
+from core.addresses import source_of
+from core.clock import to_ms
+from core.db import Record
+from core.errors import Unauthenticated
+from gateway.api import LoggedIn
+from gateway.devices import store as devices
+from gateway.factors import rules, store
+from gateway.identity import store as people
+from gateway.parts import parts
+from gateway.people.phones import phone_of
+from gateway.sessions.issue import begin
+from gateway.sessions.rules import token_digest
+
+_BANK = "bank"
+
+
+async def begin_or_ask(
+    ctx: Context,
+    person_id: int,
+    device: str,
+    platform: str,
+    wanted: int | None,
+    acr: int = 1,
+    *,
+    by_code: bool = False,
+) -> LoggedIn | Unauthenticated:
+    """Begin a session of who has shown one thing, or two (`acr`); or the refusal to raise once this is committed:
+    its details hold a ticket for `gateway.factors.complete_login`."""
+    key, totp = ctx.source.key, await store.has_totp(ctx.tx, person_id)
+    trusted = key is not None and key.thumbprint in [
+        row["jkt"] for row in await devices.of_person(ctx.tx, person_id)
+    ]
+    staff = _BANK in (await people.kinds_of(ctx.tx, person_id)).values()
+    standing = rules.Standing(acr, trusted, totp, staff, by_code)
+    if not rules.asks_more(standing):
+        return await begin(ctx, person_id, device, platform, wanted, acr)
+    person = await people.person(ctx.tx, person_id)
+    sms = not by_code and person is not None and phone_of(ctx.columns, person) is not None
+    ticket = ctx.rng.token()
+    expires_at = ctx.clock.now() + timedelta(seconds=ctx.runtime.settings.login_ticket_s)
+    await store.put_ticket(
+        ctx.tx, token_digest(ticket), person_id, bound_to(ctx, device), sms=sms, expires_at=expires_at
+    )
+    ways = [*(["totp", "recovery"] if totp else []), *(["sms"] if sms else [])]
+    return Unauthenticated(
+        "a second factor, please",
+        detail={
+            "code": "second_factor_required",
+            "ticket": ticket,
+            "ways": ways,
+            "expires_ms": to_ms(expires_at),
+        },
+    )
+
+
+def bound_to(ctx: Context, device: str) -> bytes:
+    """What a ticket that is given to this request is tied to."""
+    key = ctx.source.key
+    jkt = "" if key is None else key.thumbprint
+    return rules.bound(parts(ctx).attempt_secret, device, source_of(ctx.source.address), jkt)
+
+
+async def holder(ctx: Context, ticket: str, device: str) -> Record | None:
+    """The ticket, if it is good here and now; nobody else uses it before this transaction ends."""
+    row = await store.lock_ticket(ctx.tx, token_digest(ticket))
+    if row is None or ctx.clock.now() >= row["expires_at"]:
+        return None
+    return row if bytes(row["bound_digest"]) == bound_to(ctx, device) else None
