@@ -121,8 +121,7 @@ async def test_being_forgotten(world: World) -> None:
     admin = (await world.login("wangfang"))["access_token"]
     person = await registered(world, "13400000002", "庚辛", login_name="gengxin")
     token, person_id = person["access_token"], int(person["person"]["person_id"])
-    fields = {"phone": "13400000002", "name": "庚辛", "roles": ["employee"], "title": "临时工"}
-    assert (await call(world, admin, "identity.add_member", **fields)).status == 200
+    await world.join(person_id, world.people["wangfang"].enterprise_id)
     world.clock.advance(60_000)
     assert (await call(world, token, "privacy.send_erase_code")).status == 200
     code = await newest_code(world, "13400000002")

@@ -153,7 +153,7 @@ def test_settings_choose_the_way(tmp_path: Path) -> None:
     assert isinstance(chosen, HttpSms)
     with pytest.raises(Invalid):
         HttpSms(load({}, sms_url="https://sms.example.com/send"), SystemClock(), SystemRng())
-    with pytest.raises(ValueError):
+    with pytest.raises(Invalid):
         load({}, sms_url="http://sms.example.com/send")
 
 
