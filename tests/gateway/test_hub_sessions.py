@@ -9,9 +9,11 @@ from typing import Any
 
 import pytest
 
+from core.tokens import AccessTokens
 from hub.client import Client, Token
 from tests.device import Device
 from tests.gateway.cluster import House, opened
+from tests.stepup import proven
 
 
 @pytest.fixture
@@ -64,3 +66,22 @@ async def test_whoever_is_revoked_is_out_on_every_node_within_two_seconds(
 async def test_plain_clients_come_in_with_bearer_tokens(house: House) -> None:
     token = (await house.login("lina", None, "terminal"))["access_token"]
     assert (await house.hello(1, token, None))[0] == 2
+
+
+@pytest.mark.requirement("T04")
+async def test_a_call_over_the_hub_is_confirmed_like_any_other(house: House) -> None:
+    body = await house.login("wangfang", None, "console")
+    socket = await house.socket(0, body["access_token"], "console")
+    name, fields = "gateway.access.create_role", {"name": "前台", "grants": [{"permission": "contacts:read"}]}
+    refused = await socket.ask(15, name, fields, "a-key-1")
+    assert (refused[0], refused[2]) == (21, "forbidden")
+    principal = AccessTokens(house.nodes[0].runtime.settings, house.nodes[0].runtime.clock).verify(
+        body["access_token"]
+    )
+    number = await proven(house.nodes[0].runtime, principal, name, fields)
+    other = await socket.ask(15, name, fields | {"name": "后台"}, "a-key-2", None, None, str(number))
+    assert (other[0], other[2]) == (21, "forbidden"), "it is confirmed for this role, not for another"
+    made = await socket.ask(15, name, fields, "a-key-3", None, None, str(number))
+    assert (made[0], made[2]["name"]) == (16, "前台")
+    again = await socket.ask(15, name, fields | {"name": "前台"}, "a-key-4", None, None, str(number))
+    assert (again[0], again[2]) == (21, "forbidden"), "once"
