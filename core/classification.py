@@ -40,7 +40,7 @@ C2_NAMES: Final = frozenset(
 C1_NAMES: Final = frozenset(
     """
     accept acr action active added after agreed agreement algorithm amount_fen api app applied_by asked assignable
-    attempts auth_method before blocked_until built_in business_date by challenge changed_by code consumer
+    attempts auth_method before blocked_until built_in business_date by by_code challenge changed_by code consumer
     contracted conversations created_by credit_code current days decided_by decision dedupe_key delivered
     departments devices digest document duplicate edge enabled ended_why enterprise enterprises entries epoch error
     event event_name events expires exported_no failing_since failures floor grants head heads history holder

@@ -46,11 +46,16 @@ class CompleteRegistration(Command[Person], action="gateway.registration.complet
 
 
 class ResetPassword(Command[None], action="gateway.registration.reset_password"):
-    """Set a new password with a code. Every session ends."""
+    """Set a new password with a code. Every session ends.
+
+    Who has a second factor shows that too: the call is made with a trusted device's key (DPoP), or `factor` is a code
+    by time or a recovery code.
+    """
 
     phone: Phone
     code: Code
     password: NewPassword
+    factor: Annotated[Secret, Field(min_length=6, max_length=24)] | None = None
 
 
 class ChangePassword(Command[None], action="gateway.registration.change_password"):

@@ -54,6 +54,16 @@ class EnablePerson(Command[PersonCard], action="gateway.people.enable"):
     reason: Reason
 
 
+class ForgetFactors(Command[PersonCard], action="gateway.people.forget_factors"):
+    """A person has lost every second factor: trusted devices, codes by time and recovery codes go, by two of the staff.
+
+    Then the phone is enough to set a new password.
+    """
+
+    person_id: Id
+    reason: Reason
+
+
 class EndPersonSessions(Command[None], action="gateway.people.end_sessions"):
     """Every session of a person ends, wherever."""
 

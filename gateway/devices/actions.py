@@ -22,9 +22,9 @@ from gateway.api import (
 from gateway.codes.issue import issue, redeem
 from gateway.devices import rules, store
 from gateway.devices.trust import bind
+from gateway.factors.check import phone_as_factor
 from gateway.identity import store as people
 from gateway.parts import parts
-from gateway.people.phones import phone_of
 from gateway.sessions import store as sessions
 from gateway.sessions.ending import end_session
 from gateway.sessions.issue import Live, access_token
@@ -149,11 +149,9 @@ async def revoke_device(ctx: Context, command: RevokeDevice) -> None:
 
 
 async def _phone(ctx: Context) -> str:
-    who = ctx.caller
-    if not who.jkt:
+    if not ctx.caller.jkt:
         raise Forbidden("this session is not bound to a key")
-    about = await people.person(ctx.tx, who.person_id)
-    phone = None if about is None else phone_of(ctx.columns, about)
+    phone = await phone_as_factor(ctx)
     if phone is None:
-        raise Forbidden("there is no phone to send a code to")
+        raise Forbidden("a code to the phone is no second factor here: log in with the password")
     return phone

@@ -33,6 +33,7 @@ _RENAME = sql("UPDATE gateway_devices SET name = $3 WHERE person_id = $1 AND jkt
 _REVOKE = sql(
     "UPDATE gateway_devices SET revoked_at = $3 WHERE person_id = $1 AND jkt = $2 AND revoked_at IS NULL"
 )
+_REVOKE_ALL = sql("UPDATE gateway_devices SET revoked_at = $2 WHERE person_id = $1 AND revoked_at IS NULL")
 _LOCK_PERSON = sql("SELECT person_id FROM gateway_people WHERE person_id = $1 FOR UPDATE")
 
 
@@ -70,3 +71,8 @@ async def rename(db: Queries, person_id: int, jkt: str, name: str) -> bool:
 async def revoke(db: Queries, person_id: int, jkt: str, now: datetime) -> bool:
     """False where there is no such device, or not any more."""
     return bool(await db.execute(_REVOKE, person_id, jkt, now))
+
+
+async def revoke_all(db: Queries, person_id: int, now: datetime) -> None:
+    """None of a person's devices is trusted any more."""
+    await db.execute(_REVOKE_ALL, person_id, now)

@@ -10,8 +10,8 @@ from core.clock import to_ms
 from core.db import Record
 from core.errors import Unauthenticated
 from gateway.api import LoggedIn
-from gateway.devices import store as devices
 from gateway.factors import rules, store
+from gateway.factors.check import trusts_this_key
 from gateway.identity import store as people
 from gateway.parts import parts
 from gateway.people.phones import phone_of
@@ -33,14 +33,11 @@ async def begin_or_ask(
 ) -> LoggedIn | Unauthenticated:
     """Begin a session of who has shown one thing, or two (`acr`); or the refusal to raise once this is committed:
     its details hold a ticket for `gateway.factors.complete_login`."""
-    key, totp = ctx.source.key, await store.has_totp(ctx.tx, person_id)
-    trusted = key is not None and key.thumbprint in [
-        row["jkt"] for row in await devices.of_person(ctx.tx, person_id)
-    ]
+    totp, trusted = await store.has_totp(ctx.tx, person_id), await trusts_this_key(ctx, person_id)
     staff = _BANK in (await people.kinds_of(ctx.tx, person_id)).values()
     standing = rules.Standing(acr, trusted, totp, staff, by_code)
     if not rules.asks_more(standing):
-        return await begin(ctx, person_id, device, platform, wanted, acr)
+        return await begin(ctx, person_id, device, platform, wanted, acr, by_code=by_code and acr == 1)
     person = await people.person(ctx.tx, person_id)
     sms = not by_code and person is not None and phone_of(ctx.columns, person) is not None
     ticket = ctx.rng.token()

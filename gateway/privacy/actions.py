@@ -51,6 +51,7 @@ _LOOKED_AT: Final = (
     "gateway.people.disable",
     "gateway.people.enable",
     "gateway.people.end_sessions",
+    "gateway.people.forget_factors",
 )
 
 

@@ -15,6 +15,7 @@ from gateway.identity.rules import weak_password
 from gateway.parts import parts
 from gateway.people.phones import phone_of
 from gateway.registration import store
+from gateway.sessions import store as sessions
 from gateway.sessions.issue import own_person
 
 WRONG_CODE = "the code is not right, or not any more"
@@ -117,6 +118,7 @@ async def _register(ctx: Context, command: CompleteRegistration, hashed: str) ->
     if not done:
         raise Conflict("already registered")
     await store.consent(ctx.tx, person_id, "agreement", command.agreement, now)
+    await sessions.knows_password(ctx.tx, ctx.caller.session_id)
     ctx.audit(object=person_id)
     parts(ctx).regrant(ctx, [(person_id, ctx.enterprise_id)])
     return await own_person(ctx, person_id)

@@ -7,6 +7,7 @@ from core.db import Record, UniqueViolation
 from core.errors import Conflict, Forbidden, Invalid, TooManyRequests, Unauthenticated
 from gateway.api import ChangePassword, ChangePhone, CodeSent, ResetPassword, SendPhoneCode
 from gateway.codes.issue import issue, redeem, spend
+from gateway.factors.check import may_reset
 from gateway.identity import store as people
 from gateway.identity.rules import masked_phone, weak_password
 from gateway.parts import parts
@@ -24,19 +25,24 @@ _SLOW = Rate(burst=10, per_s=0.1)
 async def reset_password(ctx: Context, command: ResetPassword) -> None:
     """Set a new password with the code that was sent to the phone; every session of the person ends.
 
-    Guests have no password to reset: they get the same refusal as a wrong code.
+    The phone alone would be the password and the second factor at once: who has a trusted device or codes by time shows
+    one of them too (else errors.code second_factor_required, and another code is to be asked for), and so do the bank's
+    staff. Guests have no password to reset: they get the same refusal as a wrong code.
     """
     word = command.password.get_secret_value()
     _check(word, command.phone)
     if not await spend(ctx, command.phone, "reset_password", command.code.get_secret_value()):
         raise Unauthenticated(WRONG_CODE)
-    await ctx.transact(_reset, command.phone, await parts(ctx).passwords.hash(word))
+    factor = None if command.factor is None else command.factor.get_secret_value()
+    await ctx.transact(_reset, command.phone, await parts(ctx).passwords.hash(word), factor)
 
 
-async def _reset(ctx: Context, phone: str, hashed: str) -> None:
+async def _reset(ctx: Context, phone: str, hashed: str, factor: str | None) -> None:
     person = await people.person_by_login(ctx.tx, ctx.columns, phone)
     if person is None or person["password_hash"] is None or person["state"] != people.ACTIVE:
         raise Unauthenticated(WRONG_CODE)
+    if not await may_reset(ctx, person["person_id"], factor):
+        raise Unauthenticated("a second factor, please", detail={"code": "second_factor_required"})
     await _replace(ctx, person["person_id"], phone, hashed)
 
 

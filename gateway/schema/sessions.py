@@ -15,6 +15,7 @@ sessions = Table(
     Column("device", String(64), nullable=False),
     Column("platform", String(32), nullable=True),
     Column("acr", SmallInteger, nullable=False),  # core.access.Principal.acr
+    Column("by_code", SmallInteger, nullable=True),  # 1: it began with nothing but a code to the phone
     Column(
         "jkt", String(43), nullable=True
     ),  # thumbprint of the key its tokens are bound to; NULL: bearer tokens

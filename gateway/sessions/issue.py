@@ -50,12 +50,20 @@ class Live:
 
 
 async def begin(
-    ctx: Context, person_id: int, device: str, platform: str, wanted: int | None, acr: int = 1
+    ctx: Context,
+    person_id: int,
+    device: str,
+    platform: str,
+    wanted: int | None,
+    acr: int = 1,
+    *,
+    by_code: bool = False,
 ) -> LoggedIn:
     """Begin a session of somebody who has proved who they are, in the enterprise `wanted`, else the last, else none.
 
     The key that the request proved to have binds the tokens; whether it is known decides with `acr` (what was shown
-    besides) how strong the session is. Raises `Forbidden` where the person is not in the wanted enterprise.
+    besides) how strong the session is. `by_code`: nothing but a code to the phone was shown. Raises `Forbidden` where
+    the person is not in the wanted enterprise.
     """
     tx, now, key = ctx.tx, ctx.clock.now(), ctx.source.key
     if key is None and not ctx.runtime.settings.bearer_sessions:
@@ -79,6 +87,7 @@ async def begin(
         device=device,
         platform=platform,
         acr=acr,
+        by_code=by_code,
         jkt=jkt or None,
         now=now,
         expires_at=expires_at,

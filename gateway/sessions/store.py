@@ -14,9 +14,9 @@ _OWN = "a session belongs to a person; the enterprise is only where it is at the
 
 _INSERT = sql(
     """
-    INSERT INTO gateway_sessions (session_id, person_id, enterprise_id, device, platform, acr, jkt, created_at,
-                                  used_at, expires_at, ended_at, ended_why)
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $8, $9, NULL, NULL)
+    INSERT INTO gateway_sessions (session_id, person_id, enterprise_id, device, platform, acr, by_code, jkt,
+                                  created_at, used_at, expires_at, ended_at, ended_why)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $9, $10, NULL, NULL)
     """
 )
 _LOCK = sql(
@@ -76,6 +76,8 @@ _KNOWN_DEVICE = sql(
     "ORDER BY session_id LIMIT 1",
     exempt=_OWN,
 )
+_BY_CODE = sql("SELECT by_code FROM gateway_sessions WHERE session_id = $1", exempt=_OWN)
+_KNOWS_PASSWORD = sql("UPDATE gateway_sessions SET by_code = 0 WHERE session_id = $1", exempt=_OWN)
 _RENEWED_SINCE = sql(
     "SELECT session_id, renewed_at FROM gateway_sessions WHERE renewed_at > $1 ORDER BY renewed_at",
     exempt="every edge must refuse the older tokens of every session that was renewed",
@@ -95,13 +97,24 @@ async def insert(
     device: str,
     platform: str,
     acr: int,
+    by_code: bool,
     jkt: str | None,
     now: datetime,
     expires_at: datetime,
 ) -> None:
     """Begin a session."""
     await db.execute(
-        _INSERT, session_id, person_id, enterprise_id, device, platform or None, acr, jkt, now, expires_at
+        _INSERT,
+        session_id,
+        person_id,
+        enterprise_id,
+        device,
+        platform or None,
+        acr,
+        int(by_code),
+        jkt,
+        now,
+        expires_at,
     )
 
 
@@ -151,6 +164,16 @@ async def lock_with_key(db: Queries, person_id: int, jkt: str) -> list[Record]:
 async def renew(db: Queries, session_id: int, acr: int, now: datetime) -> None:
     """Another factor has strengthened the session; access tokens from before `now` are worth nothing."""
     await db.execute(_RENEW, session_id, acr, now)
+
+
+async def began_by_code(db: Queries, session_id: int) -> bool:
+    """Whether nothing but a code to the phone was shown in it so far."""
+    return bool(await db.fetchval(_BY_CODE, session_id))
+
+
+async def knows_password(db: Queries, session_id: int) -> None:
+    """Its password is known in it, too."""
+    await db.execute(_KNOWS_PASSWORD, session_id)
 
 
 async def last_enterprise(db: Queries, person_id: int) -> int | None:

@@ -7,18 +7,16 @@ from core.clock import from_ms
 from core.db import Record
 from core.device_key import DeviceKey, unb64url
 from core.dispatch import parse
-from core.errors import Conflict, Forbidden, Invalid, NotFound, Unauthenticated
+from core.errors import Conflict, Forbidden, Invalid, NotFound
 from core.stepup import guard, store
 from core.stepup import rules as stepup
 from core.stepup.evidence import Evidence
 from gateway.api import BeginStepUp, CodeSent, ProveStepUp, SendStepUpCode, StepUpChallenge, StepUpProven
 from gateway.codes.issue import issue, redeem
 from gateway.devices import store as devices
-from gateway.factors.check import totp_is_right
+from gateway.factors.check import phone_as_factor, totp_is_right
 from gateway.factors.store import has_totp
-from gateway.identity import store as people
 from gateway.parts import parts
-from gateway.people.phones import phone_of
 from gateway.sessions import tries
 from gateway.stepup import rules
 
@@ -44,7 +42,7 @@ async def begin(ctx: Context, command: BeginStepUp) -> StepUpChallenge:
         trusted_here=who.jkt in [row["jkt"] for row in own],
         devices=len(own),
         totp=await has_totp(ctx.tx, who.person_id),
-        phone=await _phone(ctx) is not None,
+        phone=await phone_as_factor(ctx) is not None,
     )
     ways = rules.ways(asked.step_up, means)
     if not ways:
@@ -87,7 +85,7 @@ async def begin(ctx: Context, command: BeginStepUp) -> StepUpChallenge:
 async def send_code(ctx: Context, command: SendStepUpCode) -> CodeSent:
     """Send a code to one's own phone. It is bound to the digest of the challenge, and the text says what it is for."""
     waiting = await _waiting(ctx, command.challenge_id)
-    phone = await _phone(ctx)
+    phone = await phone_as_factor(ctx)
     if "sms" not in waiting.ways or phone is None:
         raise Forbidden("this is not confirmed by a short message")
     about = stepup.digest(waiting.message).hex()
@@ -118,7 +116,7 @@ async def _redeem(ctx: Context, command: ProveStepUp) -> bool:
         return False
     if command.way == "totp":
         return await totp_is_right(ctx, ctx.caller.person_id, code)
-    phone = await _phone(ctx)
+    phone = await phone_as_factor(ctx)
     about = stepup.digest(waiting.message).hex()
     return phone is not None and await redeem(ctx, phone, _PURPOSE, code, about)
 
@@ -185,10 +183,3 @@ def _signature(text: str) -> bytes:
         return unb64url(text)
     except ValueError as error:
         raise Forbidden("the signature is not this device's of this message") from error
-
-
-async def _phone(ctx: Context) -> str | None:
-    person = await people.person(ctx.tx, ctx.caller.person_id)
-    if person is None:
-        raise Unauthenticated
-    return phone_of(ctx.columns, person)

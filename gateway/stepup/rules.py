@@ -15,7 +15,7 @@ class Means:
     trusted_here: bool  # the session's key is one of the person's trusted devices
     devices: int  # trusted ones, wherever
     totp: bool
-    phone: bool
+    phone: bool  # a code to it shows more than the session began with
 
 
 def ways(proof: StepUp, means: Means) -> list[Way]:

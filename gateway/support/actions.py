@@ -7,7 +7,17 @@ from typing import Final
 from core.actions import Context, Rate, action
 from core.clock import to_ms
 from core.errors import Conflict, Forbidden, Invalid, NotFound
-from gateway.api import PEOPLE_SUPPORT, DisablePerson, EnablePerson, EndPersonSessions, FindPerson, PersonCard
+from gateway.api import (
+    PEOPLE_SUPPORT,
+    DisablePerson,
+    EnablePerson,
+    EndPersonSessions,
+    FindPerson,
+    ForgetFactors,
+    PersonCard,
+)
+from gateway.devices import store as devices
+from gateway.factors import store as factors
 from gateway.identity import store as people
 from gateway.identity.rules import masked_name, normal_login
 from gateway.parts import parts
@@ -61,6 +71,18 @@ async def enable(ctx: Context, command: EnablePerson) -> PersonCard:
     if await seconded(ctx, _KIND, command.person_id, "enable"):
         await people.set_person_state(ctx.tx, command.person_id, people.ACTIVE)
         await _regrant(ctx, command.person_id)
+    return await _card(ctx, command.person_id)
+
+
+@action(ForgetFactors, needs=PEOPLE_SUPPORT)
+async def forget_factors(ctx: Context, command: ForgetFactors) -> PersonCard:
+    """Take a person's second factors away, when a second one of the staff decides the same; every session ends."""
+    await _customer(ctx, command.person_id)
+    await because(ctx, command.person_id, command.reason)
+    if await seconded(ctx, _KIND, command.person_id, "forget_factors"):
+        await factors.remove(ctx.tx, command.person_id)
+        await devices.revoke_all(ctx.tx, command.person_id, ctx.clock.now())
+        await end_all(ctx, command.person_id, "credentials")
     return await _card(ctx, command.person_id)
 
 

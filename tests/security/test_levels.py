@@ -47,8 +47,8 @@ MAY: dict[str, str] = {
     "bank": """
         gateway.contracts.decide gateway.contracts.list gateway.enterprises.applications gateway.enterprises.decide
         gateway.enterprises.list gateway.people.disable gateway.people.enable gateway.people.end_sessions
-        gateway.people.find gateway.privacy.reasons gateway.privacy.unmask gateway.staff.add gateway.staff.change
-        gateway.staff.end gateway.staff.list
+        gateway.people.find gateway.people.forget_factors gateway.privacy.reasons gateway.privacy.unmask
+        gateway.staff.add gateway.staff.change gateway.staff.end gateway.staff.list
     """,
 }
 OWNED = "access codes contracts departments enterprises identity invitations people privacy registration staff".split()
