@@ -324,12 +324,12 @@ class Scope:
     department_ids: frozenset[int] = frozenset()
 
 
-def scope_of(grant: Grant, grants: Grants, who: Principal) -> Scope:
+def scope_of(grant: Grant, grants: Grants, person_id: int) -> Scope:
     """What a list query filters by, so that it shows what `within` would let through one by one."""
     departments = {Reach.DEPARTMENT: grants.departments, Reach.TREE: grants.tree}.get(
         grant.reach, frozenset()
     )
-    return Scope(grant.reach is Reach.ENTERPRISE, who.person_id, departments)
+    return Scope(grant.reach is Reach.ENTERPRISE, person_id, departments)
 
 
 def within(grant: Grant, grants: Grants, who: Principal, resource: Resource) -> Decision:

@@ -180,7 +180,7 @@ class Context:
     def reach(self) -> Scope:
         """Which records a list of this action may show."""
         grants, grant = self.held
-        return scope_of(grant, grants, self.caller)
+        return scope_of(grant, grants, self.caller.person_id)
 
     def remaining_s(self) -> float:
         """Time left before the caller stops waiting; negative when it has."""

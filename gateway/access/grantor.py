@@ -44,7 +44,7 @@ class MemberGrants:
         if known is not None and now_s - known[0] < FRESH_S:
             return known[1]
         before = self._changes
-        found = await _read(self._db, who)
+        found = await grants_of(self._db, who.enterprise_id, who.person_id)
         if self._changes != before:
             return found  # somebody's changed while we read: perhaps these
         self._known[key] = (now_s, found)
@@ -55,7 +55,9 @@ class MemberGrants:
 
     async def grants_now(self, tx: Transaction, who: Principal) -> Grants:
         """See `core.access.Grantor`."""
-        return await _read(tx, who) if who.person_id else await _of_app(tx, who, self._clock)
+        if not who.person_id:
+            return await _of_app(tx, who, self._clock)
+        return await grants_of(tx, who.enterprise_id, who.person_id)
 
     async def follow(self, bus: Bus) -> None:
         """Forget at once what others have changed."""
@@ -83,12 +85,13 @@ def changed(members: list[tuple[int, int]]) -> bytes:
     return pack([list(pair) for pair in members])
 
 
-async def _read(db: Queries, who: Principal) -> Grants:
-    found = rules.grants_from(await store.held(db, who.enterprise_id, who.person_id))
+async def grants_of(db: Queries, enterprise_id: int, person_id: int) -> Grants:
+    """What the tables say that this person has in this enterprise."""
+    found = rules.grants_from(await store.held(db, enterprise_id, person_id))
     if not rules.needs_departments(found):
         return found
-    mine = await store.departments_of(db, who.enterprise_id, who.person_id)
-    tree = rules.below(await store.departments(db, who.enterprise_id), mine)
+    mine = await store.departments_of(db, enterprise_id, person_id)
+    tree = rules.below(await store.departments(db, enterprise_id), mine)
     return replace(found, departments=mine, tree=tree)
 
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
-from typing import Final
+from collections.abc import Collection, Iterable
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from core.access import Scope
 
 # --- 统一社会信用代码 -------------------------------------------------------------------------------------------------
 
@@ -81,6 +84,14 @@ def may_give(giver: frozenset[str], roles: Iterable[str], top: str) -> bool:
     """Whether somebody may give or take these roles. Who manages members without being an administrator (`top`) may
     make employees only: else a role that manages members would be every role."""
     return top in giver or set(roles) <= {"employee"}
+
+
+def may_place(scope: Scope, departments: Collection[int], *, new: bool) -> bool:
+    """Whether who manages members as far as `scope` may put somebody into (or take out of) all these departments. A
+    `new` member goes into one of theirs at least: else they would take in whom they do not manage."""
+    if scope.everything:
+        return True
+    return scope.department_ids.issuperset(departments) and (bool(departments) or not new)
 
 
 def weak_password(password: str, about: Iterable[str]) -> str | None:

@@ -199,6 +199,7 @@ _ROLES_OF_PERSON = sql(
     exempt="a person's own roles, in whichever enterprises",
 )
 _STATE = sql("SELECT state FROM gateway_memberships WHERE enterprise_id = $1 AND person_id = $2")
+_LEFT_AT = sql("SELECT left_at FROM gateway_memberships WHERE enterprise_id = $1 AND person_id = $2")
 _LOCK_STATE = sql(
     "SELECT state FROM gateway_memberships WHERE enterprise_id = $1 AND person_id = $2 FOR UPDATE"
 )
@@ -298,6 +299,12 @@ async def membership_state(db: Queries, enterprise_id: int, person_id: int) -> s
     """active, left, or None where there never was one."""
     state: str | None = await db.fetchval(_STATE, enterprise_id, person_id)
     return state
+
+
+async def left_at(db: Queries, enterprise_id: int, person_id: int) -> datetime | None:
+    """When a former member left; None for who is one, or never was."""
+    found: datetime | None = await db.fetchval(_LEFT_AT, enterprise_id, person_id)
+    return found
 
 
 async def lock_membership(db: Queries, enterprise_id: int, person_id: int) -> bool:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Final
 
+from core.access import scope_of
 from core.actions import PERSON, REGISTERED, Context, Rate, action
 from core.clock import to_ms
 from core.db import Record
 from core.errors import BankhubError, NotFound
-from gateway.access import store as access
-from gateway.access.rules import grants_from
+from gateway.access.grantor import grants_of
 from gateway.api import (
     MEMBERS_MANAGE,
     AcceptInvitation,
@@ -23,7 +23,7 @@ from gateway.api import (
     RevokeInvitation,
 )
 from gateway.identity import store as people
-from gateway.identity.rules import may_give
+from gateway.identity.rules import may_give, may_place
 from gateway.invitations import rules, store
 from gateway.members.actions import check_gift
 from gateway.members.joining import TOP, admit, check_placements, checked_roles
@@ -97,25 +97,30 @@ async def look(ctx: Context, command: LookAtInvitation) -> InvitedTo:
 
 @action(AcceptInvitation, needs=REGISTERED, limit=_GUESSING)
 async def accept(ctx: Context, command: AcceptInvitation) -> int:
-    """Join by a code. What it gives is checked against what its maker may give now, not when it was made."""
+    """Join by a code. What it gives is checked against what its maker may give now, not when it was made. One that is
+    older than one's own leaving lets nobody back in."""
     found = await _open(ctx, command.code.get_secret_value())
     enterprise_id, invitation_id = found["enterprise_id"], found["invitation_id"]
     await people.lock_enterprise(ctx.tx, enterprise_id)
     row = await store.lock(ctx.tx, enterprise_id, invitation_id)
     if row is None or rules.state(store.standing(row), ctx.clock.now_ms()) != "open":
         raise NotInvited
-    roles = store.roles_of(row)
-    maker = grants_from(await access.held(ctx.tx, enterprise_id, row["created_by"]))
-    top = TOP[maker.realm or "enterprise"]
-    if maker.of(MEMBERS_MANAGE) is None or not may_give(maker.roles, roles, top):
+    person_id, roles, placements = ctx.caller.person_id, store.roles_of(row), store.departments_of(row)
+    left_at = await people.left_at(ctx.tx, enterprise_id, person_id)
+    if left_at is not None and left_at >= row["created_at"]:
+        raise NotInvited  # whoever was put out does not come back by a link from before
+    maker = await grants_of(ctx.tx, enterprise_id, row["created_by"])
+    grant = maker.of(MEMBERS_MANAGE)
+    if grant is None or not may_give(maker.roles, roles, TOP[maker.realm or "enterprise"]):
+        raise NotInvited
+    reach = scope_of(grant, maker, row["created_by"])
+    if not may_place(reach, {one.department_id for one in placements}, new=True):
         raise NotInvited
     try:
         await checked_roles(ctx, enterprise_id, roles)
-        await check_placements(ctx, enterprise_id, store.departments_of(row))
+        await check_placements(ctx, enterprise_id, placements)
     except BankhubError as error:
         raise NotInvited from error  # a role or a department of it has been removed
-    person_id = ctx.caller.person_id
-    placements = store.departments_of(row)
     await admit(ctx, enterprise_id, person_id, title=row["title"], roles=roles, placements=placements)
     await store.use(ctx.tx, enterprise_id, invitation_id)
     ctx.audit(object=invitation_id, enterprise_id=enterprise_id, after=roles)

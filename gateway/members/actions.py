@@ -20,7 +20,7 @@ from gateway.api import (
 from gateway.departments import store as departments
 from gateway.identity import store
 from gateway.identity.actions import members_of
-from gateway.identity.rules import may_give, may_leave
+from gateway.identity.rules import may_give, may_leave, may_place
 from gateway.members.joining import TOP, admit, checked_roles, place, release
 from gateway.parts import parts
 from gateway.stepup import describe
@@ -114,6 +114,9 @@ async def change(ctx: Context, command: ChangeMember) -> Member:
             raise Conflict("the last administrator stays one")
         await store.set_roles(tx, enterprise_id, person_id, command.roles)
     if command.departments is not None:
+        moved = {one.department_id for one in set(before.departments) ^ set(command.departments)}
+        if not may_place(ctx.reach, moved, new=False):
+            raise Forbidden("not into or out of these departments")
         await place(ctx, enterprise_id, person_id, command.departments)
     after = (await members_of(ctx, await store.members(tx, enterprise_id, [person_id])))[0]
     ctx.audit(object=person_id, before=before.model_dump(), after=after.model_dump())
@@ -144,7 +147,8 @@ async def leave(ctx: Context, command: Leave) -> None:
 def check_gift(ctx: Context, roles: Iterable[str], placements: Iterable[Placement]) -> None:
     """Whether the caller may take somebody in with these roles, into these departments. Raises `Forbidden`."""
     _may_give(ctx, roles)
-    ctx.allow(Resource(department_ids=frozenset(one.department_id for one in placements)))
+    if not may_place(ctx.reach, {one.department_id for one in placements}, new=True):
+        raise Forbidden("not into these departments")
 
 
 def _may_give(ctx: Context, roles: Iterable[str]) -> None:

@@ -161,7 +161,7 @@ def test_a_list_shows_exactly_what_single_looks_allow(
     grant: Grant, mine: frozenset[int], below: frozenset[int], owner: int, where: frozenset[int]
 ) -> None:
     has = replace(STAFFED, departments=mine, tree=mine | below)
-    scope = scope_of(grant, has, WHO)
+    scope = scope_of(grant, has, WHO.person_id)
     listed = scope.everything or owner == scope.owner_id or not scope.department_ids.isdisjoint(where)
     assert listed == within(grant, has, WHO, Resource(owner, where)).allowed
 

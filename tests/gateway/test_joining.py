@@ -290,6 +290,66 @@ async def test_an_invitation_ends_by_time_by_revocation_and_with_its_makers_righ
         assert (await call(world, nobody, "invitations.create")).status == 403
 
 
+@pytest.mark.requirement("A02")
+async def test_an_old_link_lets_nobody_back_in_who_was_put_out(world: World) -> None:
+    admin = (await world.login("wangfang"))["access_token"]
+    old = (await call(world, admin, "invitations.create", uses_max=100)).body["code"]
+    begun = await registered(world, "13500000016")
+    token, who = begun["access_token"], begun["person"]["person_id"]
+    world.clock.advance(1_000)
+    assert (await call(world, token, "invitations.accept", code=old)).status == 200
+    assert (await call(world, admin, "identity.end_membership", person_id=who)).status == 200
+    assert (await call(world, token, "invitations.accept", code=old)).status == 404
+    world.clock.advance(1_000)
+    new = (await call(world, admin, "invitations.create")).body["code"]
+    assert (await call(world, token, "invitations.accept", code=new)).status == 200, "asked again they may"
+
+
+@pytest.mark.requirement("T07", "A02")
+async def test_an_invitation_reaches_no_further_than_its_maker_does_now(world: World) -> None:
+    admin = (await world.login("wangfang"))["access_token"]
+    mine, other = [
+        (await call(world, admin, "departments.create", name=name)).body["department_id"]
+        for name in ("甲厂", "乙厂")
+    ]
+    grants = [{"permission": "members:manage", "reach": "department"}]
+    role = (await call(world, admin, "access.create_role", name="厂区人事", grants=grants)).body["role"]
+    who = str(world.people["chenjing"].person_id)
+
+    async def place(department: str) -> None:
+        fields = {"roles": ["employee", role], "departments": [{"department_id": department}]}
+        assert (await call(world, admin, "identity.change_member", person_id=who, **fields)).status == 200
+
+    await place(mine)
+    clerk = (await world.login("chenjing"))["access_token"]
+    made = await call(world, clerk, "invitations.create", departments=[{"department_id": mine}])
+    await place(other)
+    token = (await registered(world, "13500000017"))["access_token"]
+    assert (await call(world, token, "invitations.accept", code=made.body["code"])).status == 404
+    await place(mine)
+    assert (await call(world, token, "invitations.accept", code=made.body["code"])).status == 200
+
+
+@pytest.mark.requirement("T05", "T07", "A06")
+async def test_who_proposed_must_still_be_allowed_to(world: World) -> None:
+    begun = await registered(world, "13500000018")
+    applied = await call(
+        world, begun["access_token"], "enterprises.apply", name="旧提案有限公司", credit_code=a_code()
+    )
+    fields = {"application_id": applied.body["application_id"], "decision": "verify"}
+    chief, first = await staff(world, "fengbo"), await staff(world, "sunqiang")
+    assert (await call(world, first, "enterprises.decide", **fields)).body["proposed"] == "verify"
+    who = str(world.people["sunqiang"].person_id)
+    put = await call(world, chief, "staff.change", person_id=who, roles=["bank_support"])
+    assert put.status == 200
+    second = await staff(world, "qianyu")
+    alone = await call(world, second, "enterprises.decide", **fields)
+    assert alone.body["state"] == "applied", "it is the first now"
+    await call(world, chief, "staff.change", person_id=who, roles=["bank_operator"])
+    done = await call(world, await staff(world, "sunqiang"), "enterprises.decide", **fields)
+    assert done.body["state"] == "verified"
+
+
 async def test_of_many_who_accept_a_single_invitation_one_comes_in(world: World) -> None:
     admin = (await world.login("zhoutao"))["access_token"]
     code = (await call(world, admin, "invitations.create")).body["code"]

@@ -202,6 +202,43 @@ async def test_a_role_reaches_its_departments_only(world: World) -> None:
     assert outside.status == 403
 
 
+async def _clerk(world: World, admin: str, login: str, department: str, name: str) -> tuple[str, str]:
+    """Somebody who manages the members of one department: a token, and their id."""
+    grants = [{"permission": "members:manage", "reach": "tree"}]
+    fields = {"name": name, "grants": grants}
+    role = (await world.call("gateway.access.create_role", fields, token=admin)).body["role"]
+    who = str(world.people[login].person_id)
+    fields = {"roles": ["employee", role], "departments": [{"department_id": department}]}
+    assert (await _call(world, admin, "identity.change_member", person_id=who, **fields)).status == 200
+    return (await world.login(login))["access_token"], who
+
+
+@pytest.mark.requirement("A02")
+async def test_nobody_widens_their_own_reach(world: World) -> None:
+    admin = (await world.login("wangfang"))["access_token"]
+    top = await _make(world, admin, "总部")
+    mine, other = await _make(world, admin, "研发部", top), await _make(world, admin, "法务部", top)
+    clerk, own = await _clerk(world, admin, "liuyang", mine, "研发人事")
+    inside = await _add(world, clerk, "13900001013", departments=[{"department_id": mine}])
+
+    async def move(whom: str, *places: tuple[str, bool], token: str = clerk) -> int:
+        fields = [{"department_id": one, "is_head": head} for one, head in places]
+        answer = await _call(world, token, "identity.change_member", person_id=whom, departments=fields)
+        return int(answer.status)
+
+    assert await move(own, (top, False)) == 403, "the tree below the top would be everybody"
+    assert await move(own, (mine, False), (top, False)) == 403
+    assert await move(inside, (mine, False), (other, True)) == 403, "nor a head of another department"
+    assert await move(inside, (mine, False), (other, True), token=admin) == 200
+    assert await move(inside, (mine, False)) == 403, "what others placed stays"
+    assert await move(inside, (mine, True), (other, True)) == 200, "their own department they may"
+    fields = {"phone": "13900001014", "name": "x", "roles": ["employee"], "password": "mist over nine hills"}
+    both = [{"department_id": mine}, {"department_id": other}]
+    for departments in (both, []):
+        refused = await _call(world, clerk, "identity.add_member", departments=departments, **fields)
+        assert refused.status == 403, "one of one's own departments does not open the others"
+
+
 async def test_leaving_by_oneself_touches_no_other_enterprise(world: World) -> None:
     admin = (await world.login("wangfang"))["access_token"]
     person = await _add(world, admin, "13900001006", login_name="tworoofs")

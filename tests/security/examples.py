@@ -131,6 +131,7 @@ EXAMPLES: dict[str, Example] = {
     "gateway.people.find": Example(lambda t: {"person_id": str(t.owner_id)}),
     "gateway.people.disable": Example(lambda t: {"person_id": str(t.owner_id), "reason": "example"}),
     "gateway.people.enable": Example(lambda t: {"person_id": str(t.owner_id), "reason": "example"}),
+    "gateway.people.forget_factors": Example(lambda t: {"person_id": str(t.owner_id), "reason": "example"}),
     "gateway.people.end_sessions": Example(lambda t: {"person_id": str(t.owner_id), "reason": "example"}),
     "gateway.staff.list": Example(_none),
     "gateway.staff.add": Example(
