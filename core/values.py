@@ -93,6 +93,7 @@ Secret = Annotated[SecretStr, PlainSerializer(_secret_out)]
 
 
 _UNSEEN: Final = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
+_BLANK: Final = "\u115f\u1160\u2800\u3164\uffa0"  # letters and symbols by category, with nothing to see
 
 
 def one_line(text: str) -> str:
@@ -104,7 +105,7 @@ def one_line(text: str) -> str:
     text = " ".join(text.split())
     if not text:
         raise ValueError("there is nothing to see")
-    if any(char != "\u200d" and unicodedata.category(char) in _UNSEEN for char in text):
+    if any(char in _BLANK or (char != "\u200d" and unicodedata.category(char) in _UNSEEN) for char in text):
         raise ValueError("visible characters only")
     return text
 

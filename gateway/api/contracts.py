@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Literal
 
-from pydantic import Field, StringConstraints
+from pydantic import AfterValidator, Field, SecretStr
 
 from core.actions import Command, Id, Permission, Secret, Value
 from gateway.api.enterprises import Reason
+from gateway.api.identity import Name
 
 CONTRACTS_SIGN = Permission("contracts:sign", "申请签约", {"boss", "administrator"}, risk=3, assignable=False)
 CONTRACTS_REVIEW = Permission(
@@ -30,11 +32,17 @@ class Contract(Value):
     changed_ms: int
 
 
+def _digits(number: SecretStr) -> SecretStr:
+    if not re.fullmatch(r"[0-9]{12,32}", number.get_secret_value()):
+        raise ValueError("an account number has 12 to 32 digits")
+    return number
+
+
 class ApplyForContract(Command[Contract], action="gateway.contracts.apply"):
     """Ask for a contract with the settlement account of the enterprise; the core banking system is asked about it."""
 
-    account_no: Annotated[Secret, Field(min_length=12, max_length=32)]
-    legal_person: Annotated[str, StringConstraints(strip_whitespace=True, min_length=2, max_length=64)]
+    account_no: Annotated[Secret, Field(min_length=12, max_length=32), AfterValidator(_digits)]
+    legal_person: Name
 
 
 class SignContract(Command[Contract], action="gateway.contracts.sign"):

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, StringConstraints
 
 from core.actions import BANK, Command, Id, Permission, Value
+from core.values import one_line
 from gateway.api.identity import Member, Placements, Role
 from gateway.identity.rules import is_credit_code
 
@@ -27,7 +28,9 @@ def _checked(code: str) -> str:
 CreditCode = Annotated[
     str, StringConstraints(strip_whitespace=True, to_upper=True, max_length=18), AfterValidator(_checked)
 ]
-EnterpriseName = Annotated[str, StringConstraints(strip_whitespace=True, min_length=2, max_length=128)]
+EnterpriseName = Annotated[
+    str, StringConstraints(strip_whitespace=True, min_length=2, max_length=128), AfterValidator(one_line)
+]
 Reason = Annotated[str, StringConstraints(strip_whitespace=True, min_length=2, max_length=200)]
 
 

@@ -25,16 +25,18 @@ async def issue(
     about: str = "",
     template: str | None = None,
     params: Mapping[str, str] | None = None,
+    person_id: int | None = None,
     really: bool = True,
 ) -> CodeSent:
     """Send a code to `phone` for one purpose and one object (`about`: ids, digests; what the text must name stands in
     `params`). `really=False` does all of it but the sending, so that the answer tells nothing.
 
-    Raises `TooManyRequests` where the phone or the source has had too many. Messages that somebody asks for about
-    their own phone while logged in are counted apart: strangers cannot use them up.
+    Raises `TooManyRequests` where the phone or the source has had too many. Messages that somebody asks for while
+    logged in, or who has shown the password (`person_id`), are counted apart: strangers cannot use them up.
     """
     settings, secret, now = ctx.runtime.settings, parts(ctx).code_secret, ctx.clock.now()
-    own = "" if ctx.principal is None else str(ctx.principal.person_id)
+    person_id = ctx.principal.person_id if ctx.principal is not None else person_id
+    own = "" if person_id is None else str(person_id)
     phone_limit = rules.Limit(int(settings.code_gap_s * 1000), settings.code_phone_per_day)
     source_limit = rules.Limit(int(settings.code_source_gap_s * 1000), settings.code_source_per_day)
     await _count(ctx, rules.count_key(secret, f"phone {own}", phone), phone_limit)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Final
 
 from core.actions import MEMBER, Context, Rate, action
@@ -36,17 +37,18 @@ _KIND: Final = "contract"
 async def apply(ctx: Context, command: ApplyForContract) -> Contract:
     """Ask for a contract. The core banking system is asked about the account; of its number we keep the last four."""
     account = command.account_no.get_secret_value()
-    row = await ctx.transact(_begin, account[-4:])
+    began = ctx.clock.now()
+    row = await ctx.transact(_begin, account[-4:], began)
     answer = await parts(ctx).core.check(
         enterprise=row["full_name"],
         credit_code=row["credit_code"],
         account_no=account,
         legal_person=command.legal_person,
     )
-    return await ctx.transact(_checked, answer)
+    return await ctx.transact(_checked, answer, account[-4:], began)
 
 
-async def _begin(ctx: Context, account_tail: str) -> Record:
+async def _begin(ctx: Context, account_tail: str, now: datetime) -> Record:
     enterprise_id = ctx.enterprise_id
     await people.lock_enterprise(ctx.tx, enterprise_id)
     found = await people.enterprise(ctx.tx, enterprise_id)
@@ -59,14 +61,16 @@ async def _begin(ctx: Context, account_tail: str) -> Record:
         state,
         account_tail=account_tail,
         by=ctx.caller.person_id,
-        now=ctx.clock.now(),
+        now=now,
     )
     ctx.audit(object=enterprise_id)
     return found
 
 
-async def _checked(ctx: Context, answer: CoreAnswer) -> Contract:
+async def _checked(ctx: Context, answer: CoreAnswer, account_tail: str, began: datetime) -> Contract:
     row = await store.lock(ctx.tx, ctx.enterprise_id)
+    if row is None or (row["account_tail"], row["changed_at"]) != (account_tail, began):
+        raise Conflict("it was applied for with another account meanwhile")  # which this answer is not about
     step = Step.CHECK_PASSED if answer.passed else Step.CHECK_FAILED
     await store.move(ctx.tx, ctx.enterprise_id, _next(row, step), answer.reason, ctx.clock.now())
     return await _one(ctx, ctx.enterprise_id)

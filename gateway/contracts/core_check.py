@@ -16,8 +16,6 @@ class EmbeddedCore:
         self, *, enterprise: str, credit_code: str, account_no: str, legal_person: str
     ) -> CoreAnswer:
         """See `gateway.ports.CoreCheck`."""
-        if not account_no.isdecimal():
-            return CoreAnswer(False, "账号格式不正确")
         if account_no.endswith("0000"):
             return CoreAnswer(False, "账户不属于该企业")
         return CoreAnswer(True)

@@ -11,7 +11,7 @@ _COLUMNS = (
     "e.full_name"
 )
 _LOCK = sql(
-    "SELECT state, account_tail, applied_by FROM gateway_contracts WHERE enterprise_id = $1 FOR UPDATE"
+    "SELECT state, account_tail, changed_at FROM gateway_contracts WHERE enterprise_id = $1 FOR UPDATE"
 )
 _ONE = sql(
     f"""
@@ -41,7 +41,7 @@ _SIGN = sql(
 
 
 async def lock(db: Queries, enterprise_id: int) -> Record | None:
-    """state, account_tail, applied_by; nobody else moves it meanwhile."""
+    """state, account_tail, changed_at; nobody else moves it meanwhile."""
     return await db.fetchrow(_LOCK, enterprise_id)
 
 

@@ -116,7 +116,8 @@ async def _fresh(ctx: Context, session: Record) -> AccessToken:
         session["jkt"] or "",
         to_ms(session["expires_at"]),
     )
-    access, access_ms = access_token(ctx, live, await people.enterprises_of(ctx.tx, live.person_id))
+    belongs = await people.enterprises_of(ctx.tx, live.person_id)
+    access, access_ms = access_token(ctx, live, belongs, ctx.caller.expires_at_ms)
     return AccessToken(access_token=access, access_expires_ms=access_ms)
 
 

@@ -48,7 +48,8 @@ async def show(ctx: Context, command: ShowFactors) -> Factors:
 async def enrol(ctx: Context, command: EnrolTotp) -> NewTotp:
     """A secret for an authenticator. Asking again before it is confirmed gives another."""
     person_id = ctx.caller.person_id
-    if await store.has_totp(ctx.tx, person_id):
+    there = await store.lock(ctx.tx, ctx.columns, person_id)
+    if there is not None and there.confirmed:
         raise Conflict("codes by time are a factor already: remove them first")
     person = await people.person(ctx.tx, person_id)
     if person is None:
@@ -121,7 +122,8 @@ async def send_login_code(ctx: Context, command: SendLoginCode) -> CodeSent:
     if found is None or phone is None or not found["sms"]:
         raise Unauthenticated("log in again")
     ctx.audit(person_id=found["person_id"], device=command.device)
-    return await issue(ctx, phone, _PURPOSE, about=token_digest(ticket).hex(), template="login")
+    about = token_digest(ticket).hex()
+    return await issue(ctx, phone, _PURPOSE, about=about, template="login", person_id=found["person_id"])
 
 
 @action(CompleteLogin, needs=PUBLIC, transaction=False, limit=Rate(burst=30, per_s=1.0))

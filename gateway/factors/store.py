@@ -47,6 +47,7 @@ _TICKET = sql(
     "SELECT person_id, bound_digest, sms, expires_at FROM gateway_login_tickets WHERE ticket_digest = $1 FOR UPDATE"
 )
 _USE_TICKET = sql("DELETE FROM gateway_login_tickets WHERE ticket_digest = $1")
+_DROP_TICKETS = sql("DELETE FROM gateway_login_tickets WHERE person_id = $1")
 _PURGE_TICKETS = sql("DELETE FROM gateway_login_tickets WHERE expires_at < $1")
 
 
@@ -150,6 +151,11 @@ async def lock_ticket(tx: Transaction, digest: bytes) -> Record | None:
 async def use_ticket(db: Queries, digest: bytes) -> None:
     """It has begun its session."""
     await db.execute(_USE_TICKET, digest)
+
+
+async def drop_tickets(db: Queries, person_id: int) -> None:
+    """Whoever has shown one thing of this person shows it anew."""
+    await db.execute(_DROP_TICKETS, person_id)
 
 
 async def purge(db: Queries, now: datetime) -> int:

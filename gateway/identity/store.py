@@ -49,7 +49,9 @@ _LOCK_PERSON = sql(
     "SELECT person_id, phone_sealed, full_name, password_hash, state, registered_at FROM gateway_people "
     "WHERE person_id = $1 FOR UPDATE"
 )
-_SET_PASSWORD = sql("UPDATE gateway_people SET password_hash = $2 WHERE person_id = $1")
+_SET_PASSWORD = sql(
+    "UPDATE gateway_people SET password_hash = $2 WHERE person_id = $1 AND password_hash = $3"
+)
 
 
 async def person(db: Queries, person_id: int) -> Record | None:
@@ -88,9 +90,15 @@ async def insert_person(
     )
 
 
-async def set_password(db: Queries, person_id: int, password_hash: str) -> None:
-    """Replace the password."""
-    await db.execute(_SET_PASSWORD, person_id, password_hash)
+async def set_password(db: Queries, person_id: int, password_hash: str, *, before: str) -> bool:
+    """Replace the password; False where it is another than `before` meanwhile."""
+    return await db.execute(_SET_PASSWORD, person_id, password_hash, before) == 1
+
+
+async def lock_knowing(db: Queries, person_id: int, password_hash: str | None) -> bool:
+    """Whether this, which was verified a moment ago, is still the password. Nobody changes it meanwhile."""
+    row = await lock_person(db, person_id)
+    return row is not None and password_hash is not None and row["password_hash"] == password_hash
 
 
 async def lock_person(db: Queries, person_id: int) -> Record | None:

@@ -35,7 +35,8 @@ async def admit(
     `Invalid` for a role or department that is not there.
     """
     tx = ctx.tx
-    if await store.lock_person(tx, person_id) is None:
+    person = await store.lock_person(tx, person_id)
+    if person is None or person["state"] == "erased":
         raise NotFound
     kinds = await store.kinds_of(tx, person_id)
     if enterprise_id in kinds:

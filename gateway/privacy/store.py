@@ -167,14 +167,19 @@ _FORGET: Final = (
     sql("DELETE FROM gateway_app_browsers WHERE person_id = $1"),
     sql("UPDATE gateway_memberships SET title = NULL WHERE person_id = $1", exempt=_ALL_OF),
     sql("UPDATE gateway_join_requests SET message = NULL WHERE person_id = $1", exempt=_ALL_OF),
-    sql("DELETE FROM gateway_applications WHERE person_id = $1 AND state <> 'verified'"),
     _DROP_RESULTS,
+)
+_WITHDRAW: Final = (
+    sql("DELETE FROM gateway_join_requests WHERE person_id = $1 AND state = 'open'", exempt=_ALL_OF),
+    sql("DELETE FROM gateway_applications WHERE person_id = $1 AND state <> 'verified'"),
 )
 
 
 async def anonymise(db: Queries, person_id: int, name: str) -> None:
-    """Who it was is not known any more; the id stays as a pseudonym."""
+    """Who it was is not known any more, and asks for nothing; the id stays as a pseudonym."""
     await db.execute(_ANONYMISE, person_id, name)
+    for statement in _WITHDRAW:
+        await db.execute(statement, person_id)
 
 
 async def forget(db: Queries, person_id: int) -> int:

@@ -43,7 +43,7 @@ async def login_by_code(ctx: Context, command: LoginByCode) -> LoggedIn:
         if not await parts(ctx).passwords.verify(person["password_hash"], word):
             raise Unauthenticated(WRONG_CODE)
         acr = SECOND_FACTOR
-    begun = await ctx.transact(_begin, command, person["person_id"], acr)
+    begun = await ctx.transact(_begin, command, person, acr)
     if isinstance(begun, Unauthenticated):
         raise begun
     return begun
@@ -67,9 +67,14 @@ async def _person(ctx: Context, phone: str) -> Record:
     return person
 
 
-async def _begin(ctx: Context, command: LoginByCode, person_id: int, acr: int) -> LoggedIn | Unauthenticated:
+async def _begin(ctx: Context, command: LoginByCode, person: Record, acr: int) -> LoggedIn | Unauthenticated:
+    known = acr < SECOND_FACTOR or await people.lock_knowing(
+        ctx.tx, person["person_id"], person["password_hash"]
+    )
+    if not known:
+        raise Unauthenticated(WRONG_CODE)
     return await begin_or_ask(
-        ctx, person_id, command.device, command.platform, command.enterprise_id, acr, by_code=True
+        ctx, person["person_id"], command.device, command.platform, command.enterprise_id, acr, by_code=True
     )
 
 

@@ -43,7 +43,8 @@ async def _reset(ctx: Context, phone: str, hashed: str, factor: str | None) -> N
         raise Unauthenticated(WRONG_CODE)
     if not await may_reset(ctx, person["person_id"], factor):
         raise Unauthenticated("a second factor, please", detail={"code": "second_factor_required"})
-    await _replace(ctx, person["person_id"], phone, hashed)
+    if not await _replace(ctx, person["person_id"], phone, hashed, person["password_hash"]):
+        raise Unauthenticated(WRONG_CODE)
 
 
 @action(ChangePassword, needs=REGISTERED, transaction=False, limit=_SLOW)
@@ -53,7 +54,9 @@ async def change_password(ctx: Context, command: ChangePassword) -> None:
     person = await _prove(ctx, command.old_password.get_secret_value())
     _check(word, phone_of(ctx.columns, person) or "", person["full_name"])
     hashed = await parts(ctx).passwords.hash(word)
-    await ctx.transact(_replace, ctx.caller.person_id, phone_of(ctx.columns, person), hashed)
+    phone, before = phone_of(ctx.columns, person), person["password_hash"]
+    if not await ctx.transact(_replace, ctx.caller.person_id, phone, hashed, before):
+        raise Conflict("another password was set meanwhile")
 
 
 @action(SendPhoneCode, needs=REGISTERED, limit=_SLOW)
@@ -99,12 +102,14 @@ async def _move(ctx: Context, phone: str) -> None:
         ctx.after_commit(lambda: parts(ctx).sms.post(old, "phone_changed", said))
 
 
-async def _replace(ctx: Context, person_id: int, phone: str | None, hashed: str) -> None:
-    await people.set_password(ctx.tx, person_id, hashed)
+async def _replace(ctx: Context, person_id: int, phone: str | None, hashed: str, before: str) -> bool:
+    if not await people.set_password(ctx.tx, person_id, hashed, before=before):
+        return False
     ctx.audit(object=person_id, person_id=person_id)
     await end_all(ctx, person_id, "credentials")
     if phone is not None:
         ctx.after_commit(lambda: parts(ctx).sms.post(phone, "password_changed", {}))
+    return True
 
 
 async def _prove(ctx: Context, password: str) -> Record:

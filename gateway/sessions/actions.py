@@ -53,7 +53,7 @@ async def login(ctx: Context, command: Login) -> LoggedIn:
         await tries.again(ctx, tries.failed, one)
         raise Unauthenticated(WRONG)
     rehashed = await have.passwords.hash(password) if have.passwords.outdated(stored or "") else None
-    begun = await ctx.transact(_begin, command, person["person_id"], one, rehashed)
+    begun = await ctx.transact(_begin, command, person, one, rehashed)
     if isinstance(begun, Unauthenticated):
         raise begun
     return begun
@@ -65,11 +65,14 @@ async def _attempt(ctx: Context, typed: str, device: str) -> tuple[Record | None
 
 
 async def _begin(
-    ctx: Context, command: Login, person_id: int, one: tries.Try, rehashed: str | None
+    ctx: Context, command: Login, person: Record, one: tries.Try, rehashed: str | None
 ) -> LoggedIn | Unauthenticated:
+    person_id, stored = person["person_id"], person["password_hash"]
+    if not await people.lock_knowing(ctx.tx, person_id, stored):
+        raise Unauthenticated(WRONG)  # another one was set while this one was verified
     await tries.succeeded(ctx, one)
     if rehashed is not None:
-        await people.set_password(ctx.tx, person_id, rehashed)
+        await people.set_password(ctx.tx, person_id, rehashed, before=stored)
     return await begin_or_ask(ctx, person_id, command.device, command.platform, command.enterprise_id)
 
 
@@ -138,7 +141,8 @@ async def _refresh(ctx: Context, command: Refresh) -> LoggedIn | None:
 
 @action(SwitchEnterprise, needs=PERSON)
 async def switch_enterprise(ctx: Context, command: SwitchEnterprise) -> AccessToken:
-    """Go on in another enterprise one belongs to: an access token for that one, the same session."""
+    """Go on in another enterprise one belongs to: an access token for that one, the same session. It ends when the
+    presented one would: only refreshing keeps a session going."""
     who = ctx.caller
     belongs = await people.enterprises_of(ctx.tx, who.person_id)
     active = await people.lock_membership(ctx.tx, command.enterprise_id, who.person_id)
@@ -150,7 +154,7 @@ async def switch_enterprise(ctx: Context, command: SwitchEnterprise) -> AccessTo
     await store.use(ctx.tx, who.session_id, command.enterprise_id, ctx.clock.now())
     ctx.audit(object=command.enterprise_id)
     live = replace(Live.of(session), enterprise_id=command.enterprise_id)
-    access, access_ms = access_token(ctx, live, belongs)
+    access, access_ms = access_token(ctx, live, belongs, who.expires_at_ms)
     return AccessToken(access_token=access, access_expires_ms=access_ms)
 
 

@@ -8,6 +8,7 @@ from core.actions import Context
 from core.clock import to_ms
 from core.errors import Conflict
 from gateway.api import SessionRevoked
+from gateway.factors import store as factors
 from gateway.parts import parts
 from gateway.sessions import rules, store
 
@@ -33,7 +34,9 @@ async def end_session(
 
 
 async def end_all(ctx: Context, person_id: int, why: str) -> None:
-    """End every session of a person, wherever: what they know or hold has changed, or they may not be here."""
+    """End every session of a person, wherever, and every login that waits for its second factor: what they know or
+    hold has changed, or they may not be here."""
+    await factors.drop_tickets(ctx.tx, person_id)
     for row in await store.lock_all(ctx.tx, person_id, ctx.clock.now()):
         await end_session(ctx, row["session_id"], person_id, row["enterprise_id"], row["device"], why)
 

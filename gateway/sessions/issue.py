@@ -68,12 +68,12 @@ async def begin(
     tx, now, key = ctx.tx, ctx.clock.now(), ctx.source.key
     if key is None and not ctx.runtime.settings.bearer_sessions:
         raise Forbidden("log in with a proof of possession (DPoP)")
+    await devices.lock_person(tx, person_id)
     belongs = await people.enterprises_of(tx, person_id)
     last = await store.last_enterprise(tx, person_id)
     chosen = choose_enterprise([one[0] for one in belongs], wanted, last)
     if chosen is None or (chosen and not await people.lock_membership(tx, chosen, person_id)):
         raise Forbidden("no membership in such an enterprise")
-    await devices.lock_person(tx, person_id)
     acr = await meet(ctx, person_id, chosen, key, acr, device=device, platform=platform)
     await make_room(ctx, person_id, acr)
     jkt = "" if key is None else key.thumbprint
@@ -100,10 +100,13 @@ async def begin(
     return await logged_in(ctx, live, belongs, token)
 
 
-def access_token(ctx: Context, live: Live, belongs: Belongs) -> tuple[str, int]:
-    """An access token of this session from now on, and when it expires (ms): never later than its idle end."""
+def access_token(ctx: Context, live: Live, belongs: Belongs, until_ms: int | None = None) -> tuple[str, int]:
+    """An access token of this session from now on, and when it expires (ms): never later than the session's idle end,
+    nor than `until_ms`, where it takes the place of one that would expire then."""
     absolute_end = from_ms(live.expires_ms)
     end_ms = to_ms(parts(ctx).life(live.jkt).idle_end(ctx.clock.now(), absolute_end))
+    if until_ms is not None:
+        end_ms = min(end_ms, until_ms)
     roles = next((frozenset(held) for one, _, held in belongs if one == live.enterprise_id), frozenset[str]())
     who = Principal(
         live.person_id,

@@ -126,6 +126,17 @@ async def test_once_a_minute_and_so_many_a_day_to_one_phone(world: World) -> Non
     assert (await world.client.call("gateway.codes.send", fields)).status == 200
 
 
+@pytest.mark.requirement("S08")
+async def test_strangers_cannot_use_up_the_codes_of_who_knows_the_password(world: World) -> None:
+    person = world.people["qianyu"]
+    for _ in range(world.runtime.settings.code_phone_per_day):
+        await code_for(world, person.phone)
+    world.clock.advance(60_000)
+    fields = {"phone": person.phone, "purpose": "login"}
+    assert (await world.client.call("gateway.codes.send", fields)).status == 429, "all are used up"
+    assert (await world.login("qianyu"))["access_token"], "with the password there is a code all the same"
+
+
 async def test_so_many_a_day_from_one_source(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     for number in range(60):
         world.clock.advance(2_000)

@@ -69,6 +69,18 @@ async def test_logins_at_the_same_time_keep_the_limit(world: World) -> None:
     assert sorted(status) == [200] * MOST + [401] * MOST
 
 
+@pytest.mark.requirement("S03")
+async def test_an_access_token_does_not_keep_itself_alive(world: World) -> None:
+    token = (await world.login("wangfang"))["access_token"]
+    ends_ms = world.tokens.verify(token).expires_at_ms
+    fields = {"enterprise_id": str(world.people["wangfang"].enterprise_id)}
+    world.clock.advance(300_000)
+    moved = await world.client.call("gateway.identity.switch_enterprise", fields, token=token)
+    assert moved.body["access_expires_ms"] == ends_ms, "who has no refresh token goes no further"
+    world.clock.advance(ends_ms - world.clock.now_ms())
+    assert (await world.client.call(ME, token=moved.body["access_token"])).status == 401
+
+
 @pytest.mark.requirement("S08")
 async def test_a_password_alone_ends_no_session_of_a_trusted_device(world: World) -> None:
     phone = Phone(world, "yangmin")
