@@ -22,6 +22,7 @@ _BY_PATTERN: Final = {
 _BY_NAME: Final = {
     "name": "张伟", "full_name": "张伟", "title": "财务部", "password": "correct horse battery", "code": "123456",
     "credit_code": "91320000MA1WXYQ12A", "url": "https://hooks.example.com/bankhub", "login": "13800000000",
+    "account_no": "622202000000006688",
 }  # fmt: skip
 _DEPTH: Final = 8
 

@@ -23,8 +23,10 @@ def grants_from(rows: Sequence[Row]) -> Grants:
     if not rows or rows[0]["person_state"] != ACTIVE:
         return Grants(None)
     first = rows[0]
+    if first["registered_at"] is None:
+        return Grants(Level.GUEST)  # also who was taken in by a number that has not answered yet
     if first["membership_state"] != ACTIVE or first["enterprise_state"] != ACTIVE:
-        return Grants(Level.GUEST if first["registered_at"] is None else Level.REGISTERED)
+        return Grants(Level.REGISTERED)
     bank = first["kind"] == "bank"
     built_in = BANK if bank else STAFF
     roles = {row["role"] for row in rows if row["role"] is not None}

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, StringConstraints
 
-from core.actions import STAFF, Command, Event, Id, Permission, Secret, Value
+from core.actions import STAFF, Command, Event, Id, Permission, Value
 from core.values import one_line
 
 Role = Annotated[str, StringConstraints(pattern=r"^([a-z][a-z_]{2,30}|[1-9][0-9]{0,18})$")]
@@ -92,15 +92,13 @@ class ListMembers(Command[Members], action="gateway.identity.list_members"):
 
 
 class AddMember(Command[Member], action="gateway.identity.add_member"):
-    """Take a person in; one whose phone is not known yet is created, with `password` to begin with."""
+    """Take a person in. One whose phone is not known yet logs in with a code and completes the registration first."""
 
     phone: Phone
     name: Name
     roles: Annotated[list[Role], Field(min_length=1, max_length=10)]
     title: Name | None = None
     departments: Placements = Field(default_factory=list)
-    login_name: LoginName | None = None
-    password: Annotated[Secret, Field(min_length=10, max_length=128)] | None = None
 
 
 class EndMembership(Command[None], action="gateway.identity.end_membership"):

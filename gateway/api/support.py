@@ -6,9 +6,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints
 
-from core.actions import BANK, Command, Id, Permission, Secret, Value
+from core.actions import BANK, Command, Id, Permission, Value
 from gateway.api.enterprises import Reason
-from gateway.api.identity import LoginName, Member, Members, Name, Phone, Role
+from gateway.api.identity import Member, Members, Name, Phone, Role
 
 PEOPLE_SUPPORT = Permission(
     "people:support", "用户支持", {"bank_support", "bank_operator"}, realm="bank", risk=2
@@ -85,8 +85,6 @@ class AddStaff(Command[Member], action="gateway.staff.add"):
     name: Name
     roles: Annotated[list[Role], Field(min_length=1, max_length=10)]
     title: Name | None = None
-    login_name: LoginName | None = None
-    password: Annotated[Secret, Field(min_length=10, max_length=128)] | None = None
 
 
 class ChangeStaff(Command[Member], action="gateway.staff.change"):

@@ -27,6 +27,7 @@ from gateway.parts import parts
 from gateway.ports import CoreAnswer
 from gateway.proposals import store as proposals
 from gateway.proposals.second import seconded
+from gateway.stepup import describe
 from gateway.support.reasons import because
 
 AGREEMENT = live("gateway.contracts.agreement", "2026-11", "Version of the contract that enterprises sign")
@@ -76,9 +77,9 @@ async def _checked(ctx: Context, answer: CoreAnswer, account_tail: str, began: d
     return await _one(ctx, ctx.enterprise_id)
 
 
-@action(SignContract, needs=CONTRACTS_SIGN)
+@action(SignContract, needs=CONTRACTS_SIGN, step_up="sign", describe=describe.signing_contract)
 async def sign(ctx: Context, command: SignContract) -> Contract:
-    """Sign the agreement in force; the bank reviews next."""
+    """Sign the agreement in force; the bank reviews next. What was confirmed is kept as evidence."""
     current = ctx.runtime.config.get(AGREEMENT)
     if command.agreement != current:
         raise Conflict("this is not the agreement in force", detail={"version": current})

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from core.access import Resource
 from core.actions import MEMBER, Context, action
 from core.db import UniqueViolation
-from core.errors import Conflict, Forbidden, Invalid, NotFound
+from core.errors import Conflict, Forbidden, NotFound
 from gateway.api import (
     MEMBERS_MANAGE,
     AddMember,
@@ -35,8 +35,10 @@ from gateway.stepup import describe
     describe=describe.giving_roles,
 )
 async def add_member(ctx: Context, command: AddMember) -> Member:
-    """Take a person in, by phone number: a new one, created with a first password, or a former member.
+    """Take a person in, by phone number: a new one, or a former member.
 
+    A new one may nothing until they have shown the phone, chosen a password of their own and agreed
+    (`gateway.registration.complete`): a number is not anybody's who types it, and nobody else knows the password.
     Somebody else who has this number already is asked first: invite them. Otherwise an administrator could turn numbers
     into names, and put strangers into the enterprise.
     """
@@ -50,8 +52,6 @@ async def add(ctx: Context, command: AddMember) -> Member:
     await store.lock_enterprise(tx, ctx.enterprise_id)
     person_id = await store.person_by_phone(tx, ctx.columns, command.phone)
     if person_id is None:
-        if command.password is None:
-            raise Invalid("a person who is not known yet needs a first password")
         person_id = ctx.ids.next()
         try:
             await store.insert_person(
@@ -59,13 +59,13 @@ async def add(ctx: Context, command: AddMember) -> Member:
                 ctx.columns,
                 person_id,
                 phone=command.phone,
-                login_name=command.login_name,
+                login_name=None,
                 name=command.name,
-                password_hash=await parts(ctx).passwords.hash(command.password.get_secret_value()),
+                password_hash=None,
                 now=ctx.clock.now(),
             )
         except UniqueViolation as error:
-            raise Conflict("the login name or the phone is taken") from error
+            raise Conflict("the phone is taken") from error
     elif await store.membership_state(tx, ctx.enterprise_id, person_id) is None:
         raise Conflict("whoever has this phone must agree: send an invitation")
     await admit(

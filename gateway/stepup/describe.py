@@ -12,6 +12,7 @@ from gateway.api import (
     CreateRole,
     GrantInfo,
     RevokeDevice,
+    SignContract,
 )
 
 TOPS = frozenset({"administrator", "bank_administrator"})
@@ -61,6 +62,11 @@ def changing_role(command: ChangeRole) -> list[str]:
 def revoking_device(command: RevokeDevice) -> list[str]:
     """Which one."""
     return ["移除一台受信任的设备", f"设备密钥指纹：{command.jkt}"]
+
+
+def signing_contract(command: SignContract) -> list[str]:
+    """Which agreement, for whom."""
+    return ["代表本企业与银行签约", f"协议版本：{command.agreement}"]
 
 
 def enrolling(command: object) -> list[str]:

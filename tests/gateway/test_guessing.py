@@ -6,13 +6,13 @@ import random
 import time
 from itertools import count
 from math import erfc, sqrt
-from typing import Any
 
 import asyncpg
 import pytest
 
 from gateway.sessions import rules
 from tests.gateway.conftest import World
+from tests.gateway.test_registration import registered
 
 _DAY_MS = 86_400_000
 
@@ -115,20 +115,12 @@ async def test_hundreds_of_wrong_passwords_hold_up_nobody_else(world: World) -> 
 
 @pytest.mark.requirement("S11")
 async def test_passwords_are_hashed_slowly_each_with_its_salt_and_stand_nowhere(world: World) -> None:
-    canary = "canary-password-7f3a"
-    token = (await world.login("zhoutao"))["access_token"]
+    canary = "canary-secret-7f3a"
     hashes: list[str] = []
     url = world.runtime.settings.database_url
     assert url is not None
     for n in range(2):
-        fields: dict[str, Any] = {
-            "phone": f"1391110000{n}",
-            "name": "新人",
-            "roles": ["employee"],
-            "password": canary,
-        }
-        added = await world.client.call("gateway.identity.add_member", fields, token=token)
-        assert added.status == 200, added.body
+        await registered(world, f"1391110000{n}", password=canary)
     await world.client.login("13911100000", canary + "-wrong")
     connection = await asyncpg.connect(url.get_secret_value(), ssl=False)
     try:

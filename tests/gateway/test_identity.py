@@ -9,6 +9,7 @@ import pytest
 
 from core.errors import Unauthenticated
 from tests.gateway.conftest import World
+from tests.gateway.test_registration import GOOD, guest, registered
 
 
 async def test_login_by_name_and_by_phone(world: World) -> None:
@@ -171,22 +172,22 @@ async def test_members_are_those_of_the_own_enterprise(world: World) -> None:
 
 
 async def _add(world: World, token: str, phone: str, key: str = "k", **more: Any) -> Any:
-    fields = {"phone": phone, "name": "新人", "roles": ["employee"], "password": "a long enough one"} | more
+    fields = {"phone": phone, "name": "新人", "roles": ["employee"]} | more
     return await world.client.call("gateway.identity.add_member", fields, token=token, Idempotency_Key=key)
 
 
 async def test_adding_and_ending_a_membership(world: World) -> None:
     admin = (await world.login("wangfang"))["access_token"]
-    added = await _add(world, admin, "13900000001", login_name="xinren")
+    added = await _add(world, admin, "13900000001")
     assert added.status == 200, added.body
-    replayed = await _add(world, admin, "13900000001", login_name="xinren")
+    replayed = await _add(world, admin, "13900000001")
     assert replayed.headers["Idempotent-Replayed"] == "true"
     assert replayed.body == added.body
-    assert (await _add(world, admin, "13900000009", login_name="another")).status == 422
-    new = await world.client.login("xinren", "a long enough one", "new-phone")
+    assert (await _add(world, admin, "13900000009")).status == 422
+    await registered(world, "13900000001", login_name="xinren")
+    new = await world.client.login("xinren", GOOD, "new-phone")
     assert new.status == 200
     assert (await _add(world, admin, "13900000001", "k2")).status == 409
-    assert (await _add(world, admin, "13900000002", "k3", login_name="xinren")).status == 409
     ended = await world.client.call(
         "gateway.identity.end_membership", {"person_id": added.body["person_id"]}, token=admin
     )
@@ -194,30 +195,49 @@ async def test_adding_and_ending_a_membership(world: World) -> None:
     assert (await world.client.call("gateway.identity.me", token=new.body["access_token"])).status == 401
     fields = {"refresh_token": new.body["refresh_token"], "device": "new-phone"}
     assert (await world.client.call("gateway.identity.refresh", fields)).status == 401
-    outside = await world.client.login("xinren", "a long enough one", "new-phone")
+    outside = await world.client.login("xinren", GOOD, "new-phone")
     assert (outside.status, outside.body["enterprise"]) == (200, None)
     home = str(world.people["wangfang"].enterprise_id)
-    wanted = await world.client.login("xinren", "a long enough one", "new-phone", enterprise_id=home)
+    wanted = await world.client.login("xinren", GOOD, "new-phone", enterprise_id=home)
     assert wanted.status == 403
     again = await world.client.call(
         "gateway.identity.end_membership", {"person_id": added.body["person_id"]}, token=admin
     )
     assert again.status == 404
     assert (await _add(world, admin, "13900000001", "k4")).status == 200
-    assert (await world.client.login("xinren", "a long enough one", "new-phone")).status == 200
+    assert (await world.client.login("xinren", GOOD, "new-phone")).status == 200
+
+
+async def test_whom_an_administrator_takes_in_shows_the_phone_first(world: World) -> None:
+    """Or who types a number would have its account before its owner comes, with a password that both know."""
+    admin = (await world.login("wangfang"))["access_token"]
+    first = await _add(world, admin, "13900000031", "k31", password="a password of the administrator's")
+    assert first.status == 422
+    added = await _add(world, admin, "13900000031", "k32")
+    for word in ("", "x", GOOD):
+        assert (await world.client.login("13900000031", word)).status in (401, 422)
+    token = (await guest(world, "13900000031"))["access_token"]
+    me = (await world.client.call("gateway.identity.me", token=token)).body
+    assert (me["person"]["person_id"], me["level"]) == (added.body["person_id"], "guest")
+    assert (await world.client.call("gateway.identity.list_members", token=token)).status == 403
+    fields = {"name": "本人", "password": GOOD, "agreement": "2026-11"}
+    assert (await world.client.call("gateway.registration.complete", fields, token=token)).status == 200
+    listed = await world.client.call("gateway.identity.list_members", {"name": "本人"}, token=token)
+    assert [one["person_id"] for one in listed.body["members"]] == [added.body["person_id"]]
 
 
 async def test_the_token_of_another_enterprise_ends_with_its_membership(world: World) -> None:
     """One session, moved on to another enterprise: what was signed for the first one dies with that membership."""
     admin = (await world.login("wangfang"))["access_token"]
     boss = (await world.login("zhoutao"))["access_token"]
-    added = await _add(world, admin, "13900000021", "k21", login_name="both")
+    added = await _add(world, admin, "13900000021", "k21")
+    await registered(world, "13900000021", login_name="both")
     refused = await _add(world, boss, "13900000021", "k22")
     assert (refused.status, refused.body["code"]) == (409, "conflict"), "they are asked first"
     assert added.body["name"] not in str(refused.body)
     await world.join(int(added.body["person_id"]), world.people["zhoutao"].enterprise_id)
     home = added.body["person_id"], str(world.people["wangfang"].enterprise_id)
-    first = await world.client.login("both", "a long enough one", "b", enterprise_id=home[1])
+    first = await world.client.login("both", GOOD, "b", enterprise_id=home[1])
     other = {"enterprise_id": str(world.people["zhoutao"].enterprise_id)}
     token = first.body["access_token"]
     moved = await world.client.call("gateway.identity.switch_enterprise", other, token=token)

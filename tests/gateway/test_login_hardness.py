@@ -18,6 +18,7 @@ from core.errors import TooManyRequests, Unauthenticated
 from core.logs import configure_logs
 from gateway.sessions.passwords import Passwords
 from tests.gateway.conftest import World
+from tests.gateway.test_registration import registered
 from tests.world import settings_for
 
 
@@ -109,17 +110,13 @@ async def test_no_secret_or_name_reaches_a_log_or_an_error(world: World, lines: 
     )
     answers.append(await world.client.call("gateway.identity.me", token="eyJcanary.canary.canary"))
     admin = await world.login("zhoutao")
-    member = {
-        "phone": "13877770000",
-        "name": "金丝雀",
-        "roles": ["employee"],
-        "password": "canary-first-password",
-        "login_name": "canary.bird",
-    }
+    member = {"phone": "13877770000", "name": "金丝雀", "roles": ["employee"]}
     await world.client.call("gateway.identity.add_member", member, token=admin["access_token"])
     answers.append(
         await world.client.call("gateway.identity.add_member", member, token=admin["access_token"])
     )
+    first = {"password": "canary-first-secret-word", "login_name": "canary.bird"}
+    await registered(world, "13877770000", "金丝雀", **first)
     await world.runtime.db.close()
     answers.append(await world.client.call("gateway.identity.me", token=admin["access_token"]))
     answers.append(await world.client.login("zhoutao", "canary-wrong-password"))

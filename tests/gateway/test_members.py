@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from gateway.departments import rules
 from gateway.identity.rules import may_give, mixes
 from tests.gateway.conftest import World
+from tests.gateway.test_registration import registered
 
 _keys = count()
 
@@ -30,12 +31,7 @@ async def _make(world: World, token: str, name: str, parent: str | None = None) 
 
 
 async def _add(world: World, token: str, phone: str, **more: Any) -> str:
-    fields = {
-        "phone": phone,
-        "name": "新人",
-        "roles": ["employee"],
-        "password": "mist over nine hills",
-    } | more
+    fields = {"phone": phone, "name": "新人", "roles": ["employee"]} | more
     added = await _call(world, token, "identity.add_member", **fields)
     assert added.status == 200, added.body
     return str(added.body["person_id"])
@@ -232,7 +228,7 @@ async def test_nobody_widens_their_own_reach(world: World) -> None:
     assert await move(inside, (mine, False), (other, True), token=admin) == 200
     assert await move(inside, (mine, False)) == 403, "what others placed stays"
     assert await move(inside, (mine, True), (other, True)) == 200, "their own department they may"
-    fields = {"phone": "13900001014", "name": "x", "roles": ["employee"], "password": "mist over nine hills"}
+    fields = {"phone": "13900001014", "name": "x", "roles": ["employee"]}
     both = [{"department_id": mine}, {"department_id": other}]
     for departments in (both, []):
         refused = await _call(world, clerk, "identity.add_member", departments=departments, **fields)
@@ -241,7 +237,8 @@ async def test_nobody_widens_their_own_reach(world: World) -> None:
 
 async def test_leaving_by_oneself_touches_no_other_enterprise(world: World) -> None:
     admin = (await world.login("wangfang"))["access_token"]
-    person = await _add(world, admin, "13900001006", login_name="tworoofs")
+    person = await _add(world, admin, "13900001006")
+    await registered(world, "13900001006", login_name="tworoofs")
     await world.join(int(person), world.people["zhoutao"].enterprise_id)
     home = str(world.people["wangfang"].enterprise_id)
     here = (await world.client.login("tworoofs", "mist over nine hills", "d1", enterprise_id=home)).body

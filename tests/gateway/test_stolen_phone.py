@@ -25,9 +25,9 @@ async def by_code(phone: Phone) -> None:
     phone.body = answer.body
 
 
-async def reset(world: World, number: str, **more: Any) -> Answer:
+async def reset(world: World, number: str, by: Phone | None = None, **more: Any) -> Answer:
     fields = {"phone": number, "code": await code_for(world, number, "reset_password"), "password": GOOD}
-    proof = {"DPoP": more.pop("proof")} if "proof" in more else {}
+    proof = {} if by is None else {"DPoP": by.proof(RESET)}
     return await world.client.call(RESET, fields | more, **proof)
 
 
@@ -84,8 +84,8 @@ async def test_a_password_is_not_reset_by_the_number_where_there_is_more(world: 
     fields = {"phone": number, "code": code, "password": GOOD, "device": "mine"}
     mine.body = (await world.client.call(action, fields, DPoP=mine.proof(action))).body
     assert asks_more(await reset(world, number)), "a trusted device"
-    assert asks_more(await reset(world, number, proof=thief.proof(RESET)))
-    assert (await reset(world, number, proof=mine.proof(RESET))).status == 200
+    assert asks_more(await reset(world, number, thief))
+    assert (await reset(world, number, mine)).status == 200
     assert asks_more(await reset(world, world.people["helei"].phone)), "the bank's staff, in any case"
 
 

@@ -159,7 +159,6 @@ EXAMPLES: dict[str, Example] = {
             "phone": "13899990000",
             "name": "新来的",
             "roles": ["employee"],
-            "password": "long enough to begin",
         },
         "answered",
     ),
