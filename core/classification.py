@@ -25,7 +25,7 @@ class Class(StrEnum):
 
 C3_NAMES: Final = frozenset(
     """
-    access_token bridge_token client_secret cookie id_token old_password password password_hash recovery_codes
+    access_token bridge_token client_secret cookie factor id_token old_password password password_hash recovery_codes
     refresh_token sealed secret secret_sealed ticket token
     """.split()
 )
