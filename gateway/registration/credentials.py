@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from core.actions import PUBLIC, REGISTERED, Context, Rate, action
 from core.db import Record, UniqueViolation
-from core.errors import Conflict, Forbidden, Invalid, TooManyRequests, Unauthenticated
+from core.errors import Conflict, Forbidden, Invalid, Unauthenticated
 from gateway.api import ChangePassword, ChangePhone, CodeSent, ResetPassword, SendPhoneCode
 from gateway.codes.issue import issue, redeem, spend
 from gateway.factors.check import may_reset
@@ -13,8 +13,7 @@ from gateway.identity.rules import masked_phone, weak_password
 from gateway.parts import parts
 from gateway.people.phones import phone_of
 from gateway.registration.actions import WRONG_CODE
-from gateway.sessions import rules as attempts
-from gateway.sessions import store as sessions
+from gateway.sessions import tries
 from gateway.sessions.ending import end_all
 from gateway.stepup import describe
 
@@ -113,13 +112,14 @@ async def _replace(ctx: Context, person_id: int, phone: str | None, hashed: str,
 
 
 async def _prove(ctx: Context, password: str) -> Record:
-    """The caller, who knows the password. Failures delay further ones, as at login. Raises `Forbidden`."""
-    person = await ctx.transact(_look)
-    key = attempts.attempt_key(parts(ctx).attempt_secret, "password of", str(ctx.caller.person_id))
-    await ctx.transact(_count, key)
+    """The caller, who knows the password. Failures delay further ones of this device, as at login: a thief of one
+    session does not keep the owner from changing the password on another. Raises `Forbidden`."""
+    who, person = ctx.caller, await ctx.transact(_look)
+    whom = f"password of {who.person_id}"
+    one = await tries.again(ctx, tries.count, whom, who.person_id, who.device)
     if not await parts(ctx).passwords.verify(person["password_hash"], password):
         raise Forbidden("the password is not right")
-    await ctx.transact(_forgive, key)
+    await ctx.transact(tries.succeeded, one)
     return person
 
 
@@ -128,21 +128,6 @@ async def _look(ctx: Context) -> Record:
     if person is None:
         raise Unauthenticated
     return person
-
-
-async def _count(ctx: Context, key: bytes) -> None:
-    """Count as failed until it succeeds. Raises `TooManyRequests` for who has to wait."""
-    so_far = await sessions.failures(ctx.tx, key, lock=True)
-    now_ms = ctx.clock.now_ms()
-    wait_ms = attempts.remaining_ms(so_far, now_ms)
-    if wait_ms:
-        raise TooManyRequests("too many wrong passwords", retry_ms=wait_ms)
-    counted = attempts.after_failure(so_far, parts(ctx).account_throttle, now_ms)
-    await sessions.put_failures(ctx.tx, key, counted, before=so_far)
-
-
-async def _forgive(ctx: Context, key: bytes) -> None:
-    await sessions.clear_failures(ctx.tx, key)
 
 
 def _check(password: str, *about: str) -> None:

@@ -105,6 +105,18 @@ async def test_a_guest_has_no_password_to_reset(world: World) -> None:
     assert len(await messages(world, "13600000005")) == before
 
 
+@pytest.mark.requirement("S08")
+async def test_a_thief_of_one_session_does_not_hold_up_the_owner(world: World) -> None:
+    thief = (await registered(world, "13600000016"))["access_token"]
+    owner = (await world.client.login("13600000016", GOOD, "another-phone")).body["access_token"]
+    fields = {"old_password": "guessed", "password": "another mist of hills"}
+    change = "gateway.registration.change_password"
+    statuses = [(await world.client.call(change, fields, token=thief)).status for _ in range(7)]
+    assert statuses[-1] == 429
+    mine = await world.client.call(change, fields | {"old_password": GOOD}, token=owner)
+    assert mine.status == 200, mine.body
+
+
 @pytest.mark.requirement("S04")
 async def test_another_password_with_the_old_one(world: World) -> None:
     begun = await registered(world, "13600000006")
