@@ -2,30 +2,42 @@
 
 The functions work in the caller's transaction: a conversation, its members and the entry that says so are committed
 together or not at all. Nodes are woken after the commit; if that is lost they find out by themselves within 2 seconds.
+
+They lock the stream that they write to, and `post` then rows of files. Who holds rows of files already may `tell`,
+which locks inboxes only: no message with files is ever written into one.
 """
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Final
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
 from core.actions import Command, Context, Id, Value
-from core.errors import Conflict, Forbidden, NotFound
+from core.db import Transaction, UniqueViolation
+from core.errors import Conflict, Forbidden, Invalid, NotFound
+from core.runtime import Runtime
 from hub.membership import store as membership
 from hub.membership.store import MemberMarks
 from hub.node.ports import Gate, StreamPolicy
 from hub.streams import store
-from hub.streams.rules import MEMBERSHIP, chain_digest, content_digest, unread
+from hub.streams.files import Asked, Attached, Carrier, Files, attached
+from hub.streams.rules import MEMBERSHIP, chain_digest, content_digest, storable, unread
 from hub.streams.store import Entry, SqlCommitTx, StreamHead
+from hub.wire import limits
 from hub.wire.close import Bye
 from hub.wire.codec import pack, unpack
 
+if TYPE_CHECKING:
+    from core.clock import Clock
+    from core.ids import Ids
+
 __all__ = [
-    "CONVERSATION", "MEMBERSHIP", "SYSTEM", "Bye", "CloseSessions", "Entry", "Gate", "MemberMarks", "StreamPolicy",
-    "StreamState", "amend", "append", "change_members", "entries", "last_entries", "marks", "open_stream", "post",
-    "stream_states", "unpack",
+    "CONVERSATION", "MEMBERSHIP", "SYSTEM", "Asked", "Attached", "Bye", "Carrier", "CloseSessions", "Entry", "Files",
+    "Gate", "MemberMarks", "StreamPolicy", "StreamState", "Within", "amend", "append", "change_members", "entries",
+    "last_entries", "marks", "open_stream", "post", "signal_person", "stream_states", "tell", "unpack",
 ]  # fmt: skip
 
 CONVERSATION: Final = "conversation"
@@ -53,13 +65,33 @@ class CloseSessions(Command[None], action="hub.sessions.close"):
     reason: str
 
 
+@dataclass(frozen=True, slots=True)
+class Within:
+    """What these functions need of a `Context`, for who has a transaction and no invocation: jobs and their like."""
+
+    runtime: Runtime
+    tx: Transaction
+
+    @property
+    def clock(self) -> Clock:
+        return self.runtime.clock
+
+    @property
+    def ids(self) -> Ids:
+        return self.runtime.ids
+
+    def after_commit(self, hook: Callable[[], None]) -> None:
+        """Runs `hook` once the transaction has committed."""
+        self.tx.on_commit(hook)
+
+
 async def open_stream(ctx: Context, stream_id: int, enterprise_id: int, kind: str = CONVERSATION) -> None:
     """A new, empty stream without subscribers."""
     await membership.insert_stream(ctx.tx, stream_id, enterprise_id, kind, epoch=ctx.clock.now_ms())
 
 
 async def append(
-    ctx: Context,
+    ctx: Context | Within,
     stream_id: int,
     kind: str,
     body: dict[str, Any],
@@ -75,43 +107,93 @@ async def append(
     return await _append(ctx, head, kind, pack(body), key=key, sender_id=sender_id)
 
 
+async def tell(
+    ctx: Context | Within,
+    enterprise_id: int,
+    person_id: int,
+    kind: str,
+    body: dict[str, Any],
+    *,
+    key: str | None = None,
+) -> Entry:
+    """Appends an entry to a member's inbox, which is opened if they never were here; else as `append`.
+
+    It is told exactly if the caller's transaction commits, and the member finds it whenever they come.
+    """
+    stream_id = await _inbox(ctx, enterprise_id, person_id)
+    return await append(ctx, stream_id, kind, body, key=key)
+
+
+async def _inbox(ctx: Context | Within, enterprise_id: int, person_id: int) -> int:
+    found = await membership.inbox_of(ctx.tx, enterprise_id, person_id)
+    if found is not None:
+        return found
+    fresh = ctx.ids.next()
+    try:
+        async with ctx.tx.savepoint():
+            await membership.insert_inboxes(ctx.tx, [(fresh, enterprise_id, person_id)], ctx.clock.now_ms())
+    except UniqueViolation:  # somebody else opened it a moment ago
+        found = await membership.inbox_of(ctx.tx, enterprise_id, person_id)
+        assert found is not None, "an inbox is never closed"
+        return found
+    return fresh
+
+
 async def post(
-    ctx: Context, stream_id: int, kind: str, body: Any, *, key: str, sender_id: int,
+    ctx: Context, stream_id: int, kind: str, body: Any, *, key: str, sender_id: int, carrier: Carrier,
     options: dict[str, Any] | None = None,
 ) -> tuple[Entry, bool]:  # fmt: skip
     """What SEND does, in the caller's transaction: the entry, and whether this key had made it before.
 
-    What may be said was checked by the caller. Raises `NotFound`, `Forbidden` for one who is not a member, `Conflict`
-    for a key that said something else.
+    What may be said was checked by the caller. `carrier` says which files it carries and who keeps them. Raises
+    `NotFound`, `Forbidden` for one who is not a member, `Conflict` for a key that said something else, and what speaks
+    against the files.
     """
+    head, tx = await _lock(ctx, stream_id), SqlCommitTx(ctx.tx)
+    asked = carrier.asked(head.enterprise_id, sender_id, kind, body)
+
+    async def usable() -> None:
+        if asked is not None:
+            (why,) = await carrier.files.usable(tx.transaction, [asked])
+            if why is not None:
+                raise why
+
     packed_options = pack(options) if options else None
-    return await _post(ctx, stream_id, kind, pack(body), packed_options, key=key, sender_id=sender_id)
+    entry, duplicate = await _post(
+        ctx, head, kind, pack(body), packed_options, key=key, sender_id=sender_id, first=usable
+    )
+    if asked is not None and not duplicate:
+        await carrier.files.attach(tx.transaction, attached(asked, entry))
+    return entry, duplicate
 
 
 async def amend(
-    ctx: Context, stream_id: int, change: str, seq: int, value: Any, *, key: str, sender_id: int,
+    ctx: Context, stream_id: int, change: str, seq: int, value: Any, *, key: str, sender_id: int, carrier: Carrier,
     check: Callable[[Entry], None],
 ) -> tuple[Entry, bool]:  # fmt: skip
     """What AMEND does, likewise; `check` is given the entry to be changed and raises what speaks against it."""
+    head, tx = await _lock(ctx, stream_id), SqlCommitTx(ctx.tx)
 
-    async def on_target(tx: SqlCommitTx) -> None:
+    async def on_target() -> None:
         target = await tx.entry(stream_id, seq)
         if target is None:
             raise NotFound("no such message in this conversation")
         check(target)
         if change == "recall":
             await tx.erase([(stream_id, seq)])
+            if carrier.carries(target):
+                await carrier.files.release(tx.transaction, [(stream_id, seq)])
 
     body = pack({"seq": seq, "value": value})
-    return await _post(ctx, stream_id, change, body, None, key=key, sender_id=sender_id, first=on_target)
+    return await _post(ctx, head, change, body, None, key=key, sender_id=sender_id, first=on_target)
 
 
 async def _post(
-    ctx: Context, stream_id: int, kind: str, packed: bytes, options: bytes | None, *, key: str, sender_id: int,
-    first: Callable[[SqlCommitTx], Awaitable[None]] | None = None,
+    ctx: Context, head: StreamHead, kind: str, packed: bytes, options: bytes | None, *, key: str, sender_id: int,
+    first: Callable[[], Awaitable[None]],
 ) -> tuple[Entry, bool]:  # fmt: skip
-    head = await _lock(ctx, stream_id)
-    tx = SqlCommitTx(ctx.tx)
+    """Appends what a person says to a locked stream, unless the key has done so; `first` runs before, or raises."""
+    tx, stream_id = SqlCommitTx(ctx.tx), head.stream_id
     earlier = (await tx.by_keys([(sender_id, key)])).get((sender_id, key))
     if earlier is not None:
         if earlier.stream_id != stream_id or earlier.content != content_digest(kind, packed, options):
@@ -119,8 +201,7 @@ async def _post(
         return earlier, True
     if not await tx.members(stream_id, [sender_id]):
         raise Forbidden("you are no longer a member of this conversation")
-    if first is not None:
-        await first(tx)
+    await first()
     return await _append(ctx, head, kind, packed, key=key, sender_id=sender_id, options=options), False
 
 
@@ -148,7 +229,7 @@ async def change_members(
     return joined, left
 
 
-async def _lock(ctx: Context, stream_id: int) -> StreamHead:
+async def _lock(ctx: Context | Within, stream_id: int) -> StreamHead:
     head = (await SqlCommitTx(ctx.tx).lock([stream_id])).get(stream_id)
     if head is None:
         raise NotFound("no such stream")
@@ -156,8 +237,8 @@ async def _lock(ctx: Context, stream_id: int) -> StreamHead:
 
 
 async def _append(
-    ctx: Context, head: StreamHead, kind: str, packed: bytes, *, key: str | None = None, sender_id: int = SYSTEM,
-    options: bytes | None = None, added: Sequence[int] = (), seen_by: Sequence[int] = (),
+    ctx: Context | Within, head: StreamHead, kind: str, packed: bytes, *, key: str | None = None,
+    sender_id: int = SYSTEM, options: bytes | None = None, added: Sequence[int] = (), seen_by: Sequence[int] = (),
 ) -> Entry:  # fmt: skip
     """Appends to a stream that is locked as `head` says."""
     tx = SqlCommitTx(ctx.tx)
@@ -216,5 +297,22 @@ def close_sessions(ctx: Context, command: CloseSessions) -> None:
     ctx.after_commit(lambda: _tell(ctx, "close", payload))
 
 
-def _tell(ctx: Context, kind: str, payload: Any) -> None:
-    ctx.runtime.bus.publish("hub:all", msgspec.msgpack.encode([kind, "", 0, payload]))
+def signal_person(runtime: Runtime, enterprise_id: int, person_id: int, what: str, value: Any = None) -> None:
+    """SIGNAL to all sessions of a member, on every node, at once; never stored, and lost where anything is in its way.
+
+    For what the next one makes old, like progress; say it a few times a second at most. In an action it is said by
+    `ctx.after_commit`. Raises `Invalid` for a value that no frame can hold or of more than `SIGNAL_BYTES`.
+    """
+    if not 1 <= len(what) <= limits.SIGNAL_CHARS or what in limits.OWN_SIGNALS:
+        raise Invalid("a signal has a name that is not the hub's own")
+    if not storable(value) or len(pack(value)) > limits.SIGNAL_BYTES:
+        raise Invalid(f"the value of a signal is a body of at most {limits.SIGNAL_BYTES} bytes")
+    _publish(runtime, "signal", [enterprise_id, person_id, what, value])
+
+
+def _tell(ctx: Context | Within, kind: str, payload: Any) -> None:
+    _publish(ctx.runtime, kind, payload)
+
+
+def _publish(runtime: Runtime, kind: str, payload: Any) -> None:
+    runtime.bus.publish("hub:all", msgspec.msgpack.encode([kind, "", 0, payload]))

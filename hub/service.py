@@ -20,7 +20,7 @@ from core.telemetry import parse_trace
 from hub import metrics, sessions
 from hub.inboxes import SqlInboxes
 from hub.node.node import Node
-from hub.node.ports import Gate, StreamPolicy
+from hub.node.ports import Files, Gate, StreamPolicy
 from hub.server.connection import Connection
 from hub.streams.store import StreamStore
 from hub.wire.frames import Call
@@ -34,13 +34,18 @@ SEND_BUFFER_BYTES = 128 * 1024  # the kernel's share of a slow reader; it would 
 
 
 class HubService(Service):
-    """One worker's hub. `gate` and `policy` come from the packages above by the composition root."""
+    """One worker's hub. `gate`, `policy` and `files` come from the packages above by the composition root.
+
+    Without `files` messages that carry any are refused.
+    """
 
     name = "hub"
     actions = actions_in(sessions)
 
-    def __init__(self, gate: Gate, policy: StreamPolicy, *, listen: bool = True) -> None:
-        self._gate, self._policy, self._listen = gate, policy, listen
+    def __init__(
+        self, gate: Gate, policy: StreamPolicy, *, files: Files | None = None, listen: bool = True
+    ) -> None:
+        self._gate, self._policy, self._files, self._listen = gate, policy, files, listen
         self._server: asyncio.AbstractServer | None = None
         self.node: Node | None = None
 
@@ -64,7 +69,7 @@ class HubService(Service):
             ids=runtime.ids, gate=LimitedDoor(self._gate, limits), policy=self._policy,
             inboxes=SqlInboxes(runtime.db, runtime.clock, runtime.ids), call=call, limits=Limits(),
             origins=settings.gateway_origins, proxies=settings.gateway_trusted_proxies,
-            hosts=settings.gateway_hosts,
+            hosts=settings.gateway_hosts, files=self._files,
         )  # fmt: skip
         await self.node.start()
         metrics.watch(self.node)

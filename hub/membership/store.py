@@ -61,6 +61,7 @@ INBOXES_OF = sql(
     "SELECT enterprise_id, person_id FROM hub_inboxes WHERE person_id IN ($*)",
     exempt="one query for members of several enterprises; the answer is compared with the pairs asked for",
 )
+INBOX_OF = sql("SELECT stream_id FROM hub_inboxes WHERE enterprise_id = $1 AND person_id = $2")
 
 _SUBSCRIPTION_COLUMNS = (
     "stream_id", "person_id", "enterprise_id", "active", "floor_seq", "changed_ms", "delivered_seq", "read_seq",
@@ -146,3 +147,9 @@ async def insert_inboxes(tx: Transaction, inboxes: Sequence[tuple[int, int, int]
 async def with_inbox(db: Database, person_ids: Sequence[int]) -> set[tuple[int, int]]:
     """(enterprise, person) pairs of these persons that have an inbox."""
     return {(row[0], row[1]) for row in await db.fetch_in(INBOXES_OF, person_ids)}
+
+
+async def inbox_of(db: Queries, enterprise_id: int, person_id: int) -> int | None:
+    """The stream of a member's inbox; None if it was never opened."""
+    found: int | None = await db.fetchval(INBOX_OF, enterprise_id, person_id)
+    return found

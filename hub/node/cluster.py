@@ -59,6 +59,7 @@ class Cluster:
             "beat": self._on_beat, "interest": self._on_interest, "presence": self._on_presence,
             "events": self._on_events, "marks": self._on_marks, "signals": self._on_signals,
             "devices": self._on_devices, "changed": self._on_changed, "close": self._on_close,
+            "signal": self._on_signal,
         }  # fmt: skip
 
     @property
@@ -277,6 +278,10 @@ class Cluster:
     def _on_close(self, name: str, payload: Any) -> None:
         for enterprise, person, session, code, reason in payload:
             self._node.close_sessions(enterprise, person, session, Bye(code), reason)
+
+    def _on_signal(self, name: str, payload: Any) -> None:
+        enterprise, person, what, value = payload
+        self._node.signal_person(enterprise, person, what, value)
 
 
 def _pack_event(event: Event) -> list[Any]:

@@ -108,6 +108,8 @@ class Handlers:
         if type(body) is not str and not storable(body):
             raise Invalid(NOT_STORABLE)
         node.policy.check_send(frame.kind, body)
+        who = session.principal
+        files = node.carrier.asked(who.enterprise_id, who.person_id, frame.kind, body)
         packed = codec.pack(body)
         options = frame.options
         packed_options, reply_to = None, 0
@@ -121,9 +123,9 @@ class Handlers:
         self._submit(
             conn,
             Submission(
-                conn, frame.id, stream_id, session.principal.enterprise_id, session.principal.person_id,
+                conn, frame.id, stream_id, who.enterprise_id, who.person_id,
                 node.rooms[stream_id].members_version, frame.key, frame.kind, packed, packed_options,
-                content_digest(frame.kind, packed, packed_options), target_seq=reply_to,
+                content_digest(frame.kind, packed, packed_options), target_seq=reply_to, files=files,
             ),
         )  # fmt: skip
 

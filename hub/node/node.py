@@ -22,13 +22,14 @@ from hub.node.delivery import Delivery
 from hub.node.handlers import Handlers, error_to, sent_frame
 from hub.node.marks import SAVE_S, TELL_S, Marks
 from hub.node.pages import Pages
-from hub.node.ports import Door, Inboxes, StreamPolicy
+from hub.node.ports import Door, Files, Inboxes, StreamPolicy
 from hub.node.presence import Presence
 from hub.node.recovery import Recovery
 from hub.node.rooms import Event, Room, entry_frame, event_of
 from hub.node.session import INBOX, Person, Session
 from hub.server.connection import Connection
 from hub.server.wheel import Wheel
+from hub.streams.files import Carrier
 from hub.streams.store import Entry, Store, Subscription
 from hub.streams.writer import GroupCommit, Outcome, Sent, Submission
 from hub.wire.close import Bye
@@ -55,10 +56,12 @@ class Node:
         self, *, name: str, store: Store, bus: Bus, clock: Clock, rng: Rng, ids: Ids, gate: Door,
         policy: StreamPolicy, inboxes: Inboxes, call: CallAction, limits: Limits, origins: Sequence[str] = (),
         proxies: Sequence[str] = (), hosts: Sequence[str] = (), connections_max: int = 19_000,
+        files: Files | None = None,
     ) -> None:  # fmt: skip
         self.name, self.store, self.bus = name, store, bus
         self.clock, self.rng, self.ids = clock, rng, ids
         self.gate, self.policy, self.inboxes, self.call = gate, policy, inboxes, call
+        self.carrier = Carrier(files, policy.carried)
         self.limits = limits
         self.origins = frozenset(origins)  # foreign pages that may connect; our own always may
         self.hosts = Hosts(hosts)  # names by which clients ask for us
@@ -78,7 +81,7 @@ class Node:
         self.dirty = self.delivery.dirty
         self.writer = GroupCommit(
             store, clock, ids, on_batch=self._committed,
-            amend_policy=self._may_amend,
+            amend_policy=self._may_amend, carrier=self.carrier,
             on_unsure=lambda: self.recovery.poll_soon(),
         )  # fmt: skip
         self.handlers = Handlers(self)
@@ -406,6 +409,13 @@ class Node:
         frame = (Op.SIGNAL, 0, room.name, what, value, str(user))
         for conn in room.everyone():
             if conn is not origin and not conn.slow:
+                conn.push(frame)
+
+    def signal_person(self, enterprise_id: int, person_id: int, what: str, value: Any) -> None:
+        """A signal of the bank's to a member's sessions here; those that are slow do without."""
+        frame = (Op.SIGNAL, 0, INBOX, what, value, "0")
+        for conn in self.connections_of(enterprise_id, person_id):
+            if not conn.slow:
                 conn.push(frame)
 
     # --- ends of sessions -------------------------------------------------------------------------------------------

@@ -7,7 +7,10 @@ from typing import Any, Protocol
 
 from core.actions import Principal
 from core.dpop import Shown
+from hub.streams.files import Asked, Attached, Files
 from hub.streams.store import Entry
+
+__all__ = ["Asked", "Attached", "Door", "Files", "Gate", "Inboxes", "StreamPolicy"]
 
 
 class Gate(Protocol):
@@ -41,6 +44,9 @@ class StreamPolicy(Protocol):
 
     def check_amend(self, change: str, value: Any, target: Entry, sender_id: int, now_ms: int) -> None:
         """Whether `sender_id` may recall, edit, react to or pin `target`."""
+
+    def carried(self, kind: str, body: Any) -> tuple[int, ...]:
+        """The files that a message carries whose shape `check_send` has let pass; called for every SEND."""
 
 
 class Inboxes(Protocol):

@@ -80,6 +80,8 @@ class Mark(Struct):
 class CommitTx(Protocol):
     """One group commit. Streams are locked in id order before anything is decided."""
 
+    @property
+    def transaction(self) -> Transaction: ...  # for ports that write in it
     async def lock(self, stream_ids: Sequence[int]) -> dict[int, StreamHead]: ...
     async def members(self, stream_id: int, person_ids: Sequence[int]) -> set[int]: ...
     async def by_keys(self, keys: Sequence[tuple[int, str]]) -> dict[tuple[int, str], Entry]: ...
@@ -177,6 +179,11 @@ class SqlCommitTx:
 
     def __init__(self, tx: Transaction) -> None:
         self._tx = tx
+
+    @property
+    def transaction(self) -> Transaction:
+        """What others write in, together with this commit."""
+        return self._tx
 
     async def lock(self, stream_ids: Sequence[int]) -> dict[int, StreamHead]:
         """Locks the streams in id order (two nodes never deadlock) and returns those that exist."""

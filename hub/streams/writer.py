@@ -3,23 +3,28 @@
 Order of events for every message: locked stream, decided, inserted, **committed**, answered (SENT), delivered. The key
 of a message is unique in the database for as long as the message exists. The common batch has no repeated key, so it
 is inserted without looking; only when the unique constraint refuses it is the batch decided again with a look-up.
+
+Messages that carry files (`hub/streams/files.py`) are looked up before anything is asked of their files: what was
+committed once is answered as it was, whatever has become of the file. A batch without them pays nothing.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from typing import Any, Final, Protocol
 
 import structlog
 from msgspec import Struct
+from msgspec.structs import replace
 
 from core.clock import Clock
 from core.db import CommitUnknown, UniqueViolation
 from core.errors import BankhubError, Conflict, Forbidden, Internal, Invalid, NotFound, Unavailable
 from core.failpoints import failpoint
 from core.ids import Ids
+from hub.streams.files import Asked, Attached, Carrier, attached, no_files
 from hub.streams.rules import chain_digest
 from hub.streams.store import CommitTx, Entry, Store, StreamHead
 
@@ -49,6 +54,7 @@ class Submission(Struct, eq=False):
     change: str | None = None
     target_seq: int = 0  # what is amended, or replied to; 0: nothing
     value: Any = None
+    files: Asked | None = None  # what it carries; None: nothing
 
 
 class Sent(Struct, frozen=True):
@@ -81,11 +87,12 @@ class GroupCommit:
     def __init__(
         self, store: Store, clock: Clock, ids: Ids, *, amend_policy: AmendPolicy,
         on_batch: Callable[[list[Entry], list[Outcome]], Any],
-        on_unsure: Callable[[], None] = lambda: None, tick_s: float = 0.008,
+        on_unsure: Callable[[], None] = lambda: None, carrier: Carrier | None = None, tick_s: float = 0.008,
     ) -> None:  # fmt: skip
         self._store, self._clock, self._ids = store, clock, ids
         self._amend_policy, self._on_batch, self._tick_s = amend_policy, on_batch, tick_s
         self._on_unsure = on_unsure
+        self._carrier = carrier or Carrier(None, no_files)
         self._pending: list[Submission] = []
         self._recent: OrderedDict[tuple[int, str], tuple[bytes, Sent]] = OrderedDict()
         self._wake = asyncio.Event()
@@ -187,11 +194,15 @@ class GroupCommit:
     ) -> tuple[list[Entry], list[Outcome]]:
         heads = await tx.lock(list({s.stream_id for s in batch}))
         gone = await self._not_members(tx, batch, heads)
-        earlier = await tx.by_keys([(s.sender_id, s.key) for s in batch]) if look_up else {}
+        carrying = [s for s in batch if s.files is not None]
+        sought = batch if look_up else carrying
+        earlier = await tx.by_keys([(s.sender_id, s.key) for s in sought]) if sought else {}
         answered = {k: (e.content, sent_of(e, duplicate=False)) for k, e in earlier.items()}
+        refused = await self._unusable(tx, carrying, heads, gone, answered) if carrying else {}
         tails = {h.stream_id: (h.head, h.digest) for h in heads.values()}
         entries: list[Entry] = []
-        erased: list[tuple[int, int]] = []
+        references: list[Attached] = []
+        erased: dict[tuple[int, int], bool] = {}  # whether files were carried
         outcomes: list[Outcome] = []
         now_ms = self._clock.now_ms()
         for s in batch:
@@ -206,14 +217,19 @@ class GroupCommit:
                 if (s.stream_id, s.sender_id) in gone:
                     raise Forbidden("you are no longer a member of this conversation")
                 if s.change is not None:
-                    target = await tx.entry(s.stream_id, s.target_seq)
+                    place = (s.stream_id, s.target_seq)
+                    target = await tx.entry(*place)
                     if target is None:
                         raise NotFound("no such message in this conversation")
+                    if place in erased:  # by an earlier one of this batch
+                        target = replace(target, body=None, options=None)
                     self._amend_policy(s, target, now_ms)
-                    if s.change == "recall":
-                        erased.append((s.stream_id, s.target_seq))
+                    if s.change == "recall" and place not in erased:
+                        erased[place] = self._carrier.carries(target)
                 elif s.target_seq > tails[s.stream_id][0]:
                     raise Invalid("there is no such message to reply to")
+                if s.files is not None and (why := refused.get(s)) is not None:
+                    raise why
             except BankhubError as error:
                 outcomes.append((s, error))
                 continue
@@ -221,6 +237,8 @@ class GroupCommit:
             entry = link(s, head, seq + 1, previous, self._ids.next(), now_ms)
             tails[s.stream_id] = (entry.seq, entry.digest)
             entries.append(entry)
+            if s.files is not None:
+                references += attached(s.files, entry)
             sent = sent_of(entry, duplicate=False)
             answered[s.sender_id, s.key] = (s.content, sent)
             outcomes.append((s, sent))
@@ -228,9 +246,32 @@ class GroupCommit:
             await tx.append(entries)
             moved = {e.stream_id for e in entries}
             await tx.advance((stream, *tails[stream]) for stream in sorted(moved))
+        if references:
+            await self._carrier.files.attach(tx.transaction, references)
         if erased:
-            await tx.erase(erased)
+            await tx.erase(list(erased))
+            if released := [place for place, carried in erased.items() if carried]:
+                await self._carrier.files.release(tx.transaction, released)
         return entries, outcomes
+
+    async def _unusable(
+        self, tx: CommitTx, carrying: Sequence[Submission], heads: dict[int, StreamHead],
+        gone: set[tuple[int, int]], answered: Container[tuple[int, str]],
+    ) -> dict[Submission, BankhubError]:  # fmt: skip
+        """Submissions whose files speak against them. Nothing is asked for those that end otherwise."""
+        asking = [
+            (s, s.files)
+            for s in carrying
+            if s.files is not None
+            and (s.sender_id, s.key) not in answered
+            and s.stream_id in heads
+            and heads[s.stream_id].enterprise_id == s.enterprise_id
+            and (s.stream_id, s.sender_id) not in gone
+        ]
+        if not asking:
+            return {}
+        verdicts = await self._carrier.files.usable(tx.transaction, [asked for _, asked in asking])
+        return {s: why for (s, _), why in zip(asking, verdicts, strict=True) if why is not None}
 
     async def _not_members(
         self, tx: CommitTx, batch: Sequence[Submission], heads: dict[int, StreamHead]

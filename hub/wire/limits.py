@@ -17,6 +17,9 @@ RESUME_STREAMS = 2_000  # streams in one HELLO
 WATCHED_USERS = 500  # presence of one session
 MARKS_MEMBERS = 500  # above it MARKS are asked for, not pushed, and signals are dropped
 SIGNAL_S = 0.2  # a session's signals in between are dropped: nobody types faster than that is worth knowing
+SIGNAL_BYTES = 1024  # of a signal to a person: a few numbers; what has to be read in full is an entry
+SIGNAL_CHARS = 32  # of its name
+OWN_SIGNALS = frozenset({"typing", "presence"})  # names of signals that the hub itself gives a meaning
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):

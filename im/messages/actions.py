@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from core.actions import Context, Rate, action
 from core.errors import Invalid, NotFound
@@ -24,6 +24,9 @@ from im.conversations.rules import OWNER
 from im.messages import rules
 from im.parts import entry, mine
 
+if TYPE_CHECKING:
+    from im.service import ImService
+
 _SEND = Rate(burst=40, per_s=20)  # as on the hub
 _READ = Rate(burst=100, per_s=20)
 _POLICY: Final = rules.Policy()
@@ -41,7 +44,7 @@ async def send(ctx: Context, command: Send) -> Sent:
             raise Invalid("there is no such message to reply to") from error
     made, duplicate = await hub.post(
         ctx, command.conversation_id, command.kind, command.body, key=command.key,
-        sender_id=ctx.caller.person_id, options=_asked(command.options),
+        sender_id=ctx.caller.person_id, carrier=_carrier(ctx), options=_asked(command.options),
     )  # fmt: skip
     return _sent(made, duplicate=duplicate)
 
@@ -54,7 +57,7 @@ async def recall(ctx: Context, command: Recall) -> Sent:
     me, now_ms, owner = ctx.caller.person_id, ctx.clock.now_ms(), row["member_role"] == OWNER
     made, duplicate = await hub.amend(
         ctx, command.conversation_id, rules.RECALL, command.seq, None, key=command.key, sender_id=me,
-        check=lambda target: rules.check_recall(target, me, now_ms, owner=owner),
+        carrier=_carrier(ctx), check=lambda target: rules.check_recall(target, me, now_ms, owner=owner),
     )  # fmt: skip
     ctx.audit(object=command.conversation_id, after=made.entry_id)
     return _sent(made, duplicate=duplicate)
@@ -87,6 +90,10 @@ async def who_has_read(ctx: Context, command: WhoHasRead) -> Readers:
         ],
         next=page[-1].person_id if len(page) == command.limit else None,
     )
+
+
+def _carrier(ctx: Context) -> hub.Carrier:
+    return cast("ImService", ctx.service).carrier
 
 
 async def _state(ctx: Context, conversation_id: int) -> hub.StreamState:

@@ -6,13 +6,15 @@ import unicodedata
 from typing import TYPE_CHECKING, Any, Final
 
 from core.errors import Conflict, Forbidden, Invalid
+from im.messages import attachments
+from im.messages.texts import UNSEEN, check_text
 
 if TYPE_CHECKING:
     from hub.api import Entry
 
 TEXT: Final = "text"
-LATER: Final = frozenset({"image", "file", "voice", "video", "location", "sticker", "card", "forward"})
-"""Kinds that clients will send once files and cards are there; refused by name until then."""
+LATER: Final = frozenset({"location", "sticker", "card", "forward"})
+"""Kinds that clients will send once there is what they are of; refused by name until then."""
 
 RECALL: Final = "recall"
 EDIT: Final = "edit"
@@ -25,26 +27,10 @@ DISBANDED: Final = "disbanded"
 SYSTEM_KINDS: Final = frozenset({"membership", TITLE, OWNERS, DISBANDED, RECALL, EDIT, REACT, PIN})
 """Kinds of entries that are made by what people do, and never sent as such."""
 
-TEXT_CHARS: Final = 8_000  # 24 KB of Chinese: far below a frame, longer than anybody reads in a chat
 AMEND_WINDOW_MS: Final = 24 * 3_600_000
 """How long one's own message is recalled or edited by oneself: a working day and the night after it. Later an owner
 of the group must do it."""
 EMOJI_CHARS: Final = 16  # a family with skin tones has 11 code points
-
-_UNSEEN: Final = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp", "Zs"})
-"""Categories of characters that show nothing. Unassigned ones (Cn) are the emoji that are newer than this Python."""
-
-
-def check_text(body: Any) -> None:
-    """A text is a string, or a map with nothing but a string `text`. Raises `Invalid`."""
-    if isinstance(body, dict) and set(body) == {"text"}:
-        body = body["text"]
-    if not isinstance(body, str):
-        raise Invalid("a text is a string, or a map with the one field text")
-    if len(body) > TEXT_CHARS:
-        raise Invalid(f"a text has at most {TEXT_CHARS} characters", detail={"characters": len(body)})
-    if all(unicodedata.category(char) in _UNSEEN for char in body):
-        raise Invalid("a text is not empty")
 
 
 def check_emoji(value: Any) -> None:
@@ -54,7 +40,7 @@ def check_emoji(value: Any) -> None:
     if not isinstance(value, str) or not 1 <= len(value) <= EMOJI_CHARS:
         raise Invalid(f"a reaction is an emoji of at most {EMOJI_CHARS} characters, or nil")
     shown = [unicodedata.category(char) for char in value if char != "\u200d"]  # joins parts of one emoji
-    if not shown or not _UNSEEN.isdisjoint(shown):
+    if not shown or not UNSEEN.isdisjoint(shown):
         raise Invalid("a reaction is an emoji")
 
 
@@ -104,15 +90,21 @@ class Policy:
     """`hub.api.StreamPolicy` of chat."""
 
     def check_send(self, kind: str, body: Any) -> None:
-        """Texts, for now."""
+        """Texts, and messages that carry a file: its shape. Whether there is such a file is asked with the commit."""
         if kind == TEXT:
             check_text(body)
+        elif kind in attachments.KINDS:
+            attachments.check(kind, body)
         elif kind in LATER:
             raise Invalid(f"messages of kind {kind} are not served yet", detail={"kind": kind})
         elif kind in SYSTEM_KINDS:
             raise Forbidden("entries of this kind are not sent by clients", detail={"kind": kind})
         else:
             raise Invalid("there are no messages of this kind", detail={"kind": kind})
+
+    def carried(self, kind: str, body: Any) -> tuple[int, ...]:
+        """See `attachments.carried`."""
+        return attachments.carried(kind, body)
 
     def check_amend(self, change: str, value: Any, target: Entry, sender_id: int, now_ms: int) -> None:
         """Recall and edit one's own message for a while; react to and pin any.

@@ -76,6 +76,9 @@ class OpenDoor:
     def check_send(self, kind: str, body: Any) -> None:
         return None
 
+    def carried(self, kind: str, body: Any) -> tuple[int, ...]:
+        return ()
+
     def check_amend(self, change: str, value: Any, target: Entry, sender_id: int, now_ms: int) -> None:
         return None
 

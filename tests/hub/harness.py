@@ -64,6 +64,9 @@ class PlainPolicy:
         if kind != "text":
             raise Invalid("only text here")
 
+    def carried(self, kind: str, body: Any) -> tuple[int, ...]:
+        return ()
+
     def check_amend(self, change: str, value: Any, target: Entry, sender_id: int, now_ms: int) -> None:
         if target.sender_id != sender_id:
             raise Forbidden("not your message")

@@ -26,6 +26,7 @@ from im import api
 from im.messages.rules import Policy
 from im.service import ImService
 from tests.hub.harness import Client, OpenGate
+from tests.shelf import SqlFiles, make_tables
 from tests.world import process, settings_for, somebody
 
 R = TypeVar("R")
@@ -46,8 +47,8 @@ class Clock(SystemClock):
 class World:
     """What the tests of im need."""
 
-    def __init__(self, runtime: Runtime, hub: HubService, clock: Clock) -> None:
-        self.runtime, self.hub, self.clock = runtime, hub, clock
+    def __init__(self, runtime: Runtime, hub: HubService, clock: Clock, files: SqlFiles) -> None:
+        self.runtime, self.hub, self.clock, self.files = runtime, hub, clock, files
         self._clients: list[Client] = []
 
     async def call(
@@ -123,11 +124,13 @@ async def world(database: str, tmp_path: Path) -> AsyncIterator[World]:
     clock = Clock()
     policy: StreamPolicy = Policy()
     people: api.People = ActivePeople()
-    hub = HubService(OpenGate(), policy)
+    files = SqlFiles()
+    await make_tables(database)
+    hub = HubService(OpenGate(), policy, files=files)
     settings = settings_for(database, tmp_path, im_group_members_max=7)
-    async with process(settings, [hub, ImService(people)], clock=clock) as runtime:
+    async with process(settings, [hub, ImService(people, files)], clock=clock) as runtime:
         await runtime.db.run(_people, clock, runtime.columns)
-        made = World(runtime, hub, clock)
+        made = World(runtime, hub, clock, files)
         try:
             yield made
         finally:

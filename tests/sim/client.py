@@ -140,6 +140,7 @@ class Device:
     mine: list[tuple[str, int]] = field(default_factory=list)  # entries of this person, to recall
     pending: dict[str, Said] = field(default_factory=dict)
     answers: dict[str, tuple[str, int, str]] = field(default_factory=dict)
+    refused_files: list[tuple[int, str]] = field(default_factory=list)  # and why
     violations: list[str] = field(default_factory=list)
     wire: Wire | None = None
     heard_s: float = 0.0
@@ -188,8 +189,8 @@ class Device:
             self._told |= moved
             wire.ask(self.sim.chance.choice((8, 9)), [[s, seq] for s, seq in moved.items()])
 
-    def say(self, stream: str, *, key: str | None = None, recall: bool = False) -> str:
-        """Says something new, or takes back something old; returns the key."""
+    def say(self, stream: str, *, key: str | None = None, recall: bool = False, file_id: int = 0) -> str:
+        """Says something new (with a file, if one is given), or takes back something old; returns the key."""
         self._number += 1
         key = key or f"{self.name}-{self._number}"
         targets = [seq for s, seq in self.mine if s == stream]
@@ -197,6 +198,9 @@ class Device:
             seq = self.sim.chance.choice(targets)
             frame: list[Any] = [10, stream, seq, key, "recall", None]
             body: Any = {"seq": seq, "value": None}
+        elif file_id:
+            body = {"file_id": str(file_id)}
+            frame = [5, stream, key, "file", body, None]
         else:
             body = f"{self.name} says {self._number}" + "." * self.sim.chance.choice((0, 0, 0, 300))
             frame = [5, stream, key, "text", body, None]
@@ -352,7 +356,7 @@ class Device:
             return bool(seq <= place)
         self.places[stream] = self.high[stream] = seq
         self.history.delivered(self.name, str(self.person), stream, seq, entry_id, sender, kind, body, digest)
-        if sender == str(self.person) and kind == "text":
+        if sender == str(self.person) and kind in ("text", "file"):
             self.mine.append((stream, seq))
         if kind == "membership" and str(self.person) in body["removed"]:
             del self.places[stream]
@@ -395,6 +399,9 @@ class Device:
                 self.history.fail(said.operation, code)
             else:
                 self.history.unknown(said.operation)
+            if detail and "file" in detail:
+                self.refused_files.append((int(detail["file"]), code))
+                return
         elif code == "reset" and self.places.get(stream, 0) <= detail["head"]:
             if stream in self.places:
                 self._place(stream, detail["floor"])

@@ -9,9 +9,11 @@ once, at the commit.
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import msgspec
 
@@ -24,6 +26,18 @@ from hub.wire.codec import unpack
 
 Key = tuple[str, int, int | str]
 """A value of a unique constraint: (constraint, stream or sender, seq or key)."""
+Row = int | tuple[str, int]
+"""What is locked: a stream, or a row of another table: (table, id)."""
+
+
+@dataclass(frozen=True)
+class FileRow:
+    """A file as `tests.sim.files` has it."""
+
+    enterprise_id: int
+    person_id: int
+    name: str
+    ready: bool = True
 
 
 @dataclass
@@ -34,7 +48,10 @@ class Disk:
     entries: dict[int, list[Entry]] = field(default_factory=dict)
     keys: dict[tuple[int, str], Entry] = field(default_factory=dict)
     members: dict[tuple[int, int], dict[str, int]] = field(default_factory=dict)
-    locked: dict[int, MemoryTx] = field(default_factory=dict)
+    files: dict[int, FileRow] = field(default_factory=dict)
+    references: Counter[tuple[int, int, int]] = field(default_factory=Counter)  # (file, stream, seq)
+    released: Counter[tuple[int, int]] = field(default_factory=Counter)  # (stream, seq)
+    locked: dict[Row, MemoryTx] = field(default_factory=dict)
     inserting: dict[Key, MemoryTx] = field(default_factory=dict)
     open: dict[MemoryTx, None] = field(default_factory=dict)
 
@@ -78,21 +95,35 @@ class MemoryTx:
         self.failed = False  # by a refused statement
         disk.open[self] = None
 
+    @property
+    def transaction(self) -> Any:
+        """What ports are given: this double itself."""
+        return self
+
+    async def step(self) -> None:
+        """A statement's way to the database."""
+        await self._step()
+
+    def will(self, write: Callable[[], None]) -> None:
+        """A write of a port's: done at the commit, or never."""
+        self._writes.append(write)
+
     async def lock(self, stream_ids: Sequence[int]) -> dict[int, StreamHead]:
         await self._step()
         found = {}
         for stream_id in sorted(set(stream_ids)):
             if stream_id in self._disk.streams:
-                await self._lock(stream_id)
+                await self.lock_row(stream_id)
                 found[stream_id] = self._disk.streams[stream_id]
         return found
 
-    async def _lock(self, stream_id: int) -> None:
-        while (owner := self._disk.locked.get(stream_id, self)) is not self:
+    async def lock_row(self, row: Row) -> None:
+        """Waits until the row is ours; it is until the end."""
+        while (owner := self._disk.locked.get(row, self)) is not self:
             await self._wait(owner)
         if self.ended:
             raise ConnectionLost
-        self._disk.locked[stream_id] = self
+        self._disk.locked[row] = self
 
     async def _wait(self, other: MemoryTx) -> None:
         """Until another transaction ends. Raises `Contention`, and `ConnectionLost` when we are ended ourselves."""
@@ -243,7 +274,7 @@ class MemoryTx:
     def end(self) -> None:
         """Lets go of everything, at commit, rollback and when the server notices that the client is gone."""
         disk = self._disk
-        disk.locked = {stream: tx for stream, tx in disk.locked.items() if tx is not self}
+        disk.locked = {row: tx for row, tx in disk.locked.items() if tx is not self}
         disk.inserting = {key: tx for key, tx in disk.inserting.items() if tx is not self}
         disk.open.pop(self, None)
         self.ended = True

@@ -10,6 +10,7 @@ from unittest.mock import patch
 from hub.node.rooms import Ring
 from hub.streams.writer import GroupCommit
 from tests.sim.doubles import Key, MemoryTx
+from tests.sim.files import MemoryFiles
 
 Patches = list[Any]
 
@@ -40,6 +41,17 @@ def missing_dedupe_key() -> Patches:
     return [patch.object(MemoryTx, "_insert", insert), patch.object(MemoryTx, "by_keys", by_keys)]
 
 
+def attached_outside() -> Patches:
+    """References are written at once, and stay where the message is not committed."""
+
+    async def attach(self: MemoryFiles, tx: Any, rows: Any) -> None:
+        await tx.step()
+        for row in rows:
+            self.disk.references[row.file_id, row.stream_id, row.seq] += 1
+
+    return [patch.object(MemoryFiles, "attach", attach)]
+
+
 def resume_off_by_one() -> Patches:
     """Who comes back misses the first entry."""
     real = Ring.between
@@ -52,7 +64,8 @@ def resume_off_by_one() -> Patches:
 
 
 PLANTS: Final[dict[str, Callable[[], Patches]]] = {
-    plant.__name__: plant for plant in (ack_before_commit, missing_dedupe_key, resume_off_by_one)
+    plant.__name__: plant
+    for plant in (ack_before_commit, attached_outside, missing_dedupe_key, resume_off_by_one)
 }
 
 

@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from importlib.util import find_spec
 from typing import Any
 
-PLANTS = ("ack_before_commit", "missing_dedupe_key", "resume_off_by_one")
+PLANTS = ("ack_before_commit", "attached_outside", "missing_dedupe_key", "resume_off_by_one")
 
 
 def one(job: tuple[int, str | None]) -> dict[str, Any]:

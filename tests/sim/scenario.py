@@ -21,7 +21,7 @@ from tests.fault.checker import FOREVER, Facts, check, memberships, report
 from tests.fault.history import History, Row
 from tests.sim.adapter import Simulation
 from tests.sim.client import Device
-from tests.sim.doubles import Disk
+from tests.sim.doubles import Disk, FileRow
 from tests.sim.world import ENTERPRISE, NODES, WRONG_MS, Office, World
 
 STREAMS = {"100": [1, 2, 3, 4, 5], "200": [1, 2, 3, 4]}
@@ -100,7 +100,8 @@ async def _scenario(sim: Simulation) -> dict[str, Any]:
     return {
         "entries": sum(len(entries) for entries in world.disk.entries.values()), "faults": dict(world.faults),
         "acknowledged": sum(o.outcome == "ok" for o in history.operations), "deliveries": len(history.deliveries),
-        "history": repr(history),
+        "references": len(world.disk.references), "released": len(world.disk.released),
+        "refused_files": sum(len(device.refused_files) for device in devices), "history": repr(history),
     }  # fmt: skip
 
 
@@ -115,23 +116,37 @@ async def storm(world: World, office: Office, devices: list[Device]) -> None:
     """People talk while things break."""
     sim, chance = world.sim, world.sim.chance
     until_s = sim.loop.time() + STORM_S
-    changes: set[asyncio.Task[None]] = set()
+    cleaning: set[asyncio.Task[None]] = set()
+    moving = asyncio.create_task(asyncio.sleep(0))
     while sim.loop.time() < until_s:
         await asyncio.sleep(chance.uniform(0.005, 0.06))
         speaker = chance.choice(devices)
         stream = chance.choice([s for s, members in STREAMS.items() if speaker.person in members])
         for _ in range(chance.choice((1, 1, 1, 3))):
-            key = speaker.say(stream, recall=chance.random() < 0.05)
+            recall, file_id = chance.random() < 0.08, _file(world, speaker) if chance.random() < 0.25 else 0
+            key = speaker.say(stream, recall=recall, file_id=file_id)
             for other in devices:
                 if other is not speaker and other.person == speaker.person and chance.random() < 0.1:
                     other.repeat(speaker, key)
         _something_breaks(world, devices)
-        if chance.random() < 0.015 and not changes:
-            task = asyncio.create_task(_come_and_go(world, office))
-            changes.add(task)
-            task.add_done_callback(changes.discard)
-    if changes:
-        await asyncio.wait(changes)
+        if world.disk.files and chance.random() < 0.3:
+            task = asyncio.create_task(office.clean_up(chance.choice(list(world.disk.files))))
+            cleaning.add(task)
+            task.add_done_callback(cleaning.discard)
+        if chance.random() < 0.015 and moving.done():
+            moving = asyncio.create_task(_come_and_go(world, office))
+    await asyncio.wait({moving, *cleaning})
+
+
+def _file(world: World, speaker: Device) -> int:
+    """A file to be sent: mostly a new one of the speaker's own; else one that is not ready, or any that there is."""
+    chance, files = world.sim.chance, world.disk.files
+    drawn = chance.random()
+    if drawn < 0.3 and files:
+        return chance.choice(list(files))
+    file_id = next(world.file_ids)
+    files[file_id] = FileRow(ENTERPRISE, speaker.person, f"{file_id}.pdf", ready=drawn < 0.95)
+    return file_id
 
 
 async def _come_and_go(world: World, office: Office) -> None:
@@ -236,6 +251,7 @@ def judge(disk: Disk, history: History, devices: list[Device]) -> None:
     ]
     found += [f"{row.stream}/{row.seq} was recalled and has a body" for row in rows
               if (row.stream, row.seq) in removed and row.body is not None]  # fmt: skip
+    found += _files(disk, rows, devices)
     for stream, members in STREAMS.items():
         spans = memberships([row for row in rows if row.stream == stream])
         here = {p for (s, p), m in disk.members.items() if s == int(stream) and m["active"]}
@@ -243,3 +259,24 @@ def judge(disk: Disk, history: History, devices: list[Device]) -> None:
             found.append(f"members of {stream} are {sorted(here)}")
     if found:
         raise Violation("; ".join(found[:5]))
+
+
+def _files(disk: Disk, rows: list[Row], devices: list[Device]) -> Iterator[str]:
+    """A message is there if and only if its file is attached; a recall released it, once."""
+    sent = {(int(row.stream), row.seq): row for row in rows if row.kind == "file"}
+    shown = {(int(row.body["file_id"]), *place) for place, row in sent.items() if row.body is not None}
+    for reference in {*shown, *disk.references}:
+        expected = int(reference in shown)
+        if disk.references[reference] != expected:
+            yield f"the message of {reference} is {expected}, attached {disk.references[reference]} times"
+        elif expected and reference[0] not in disk.files:
+            yield f"file {reference[0]} is gone, and a message has it"
+    for place in {*sent, *disk.released}:
+        recalled = place in sent and sent[place].body is None
+        if disk.released[place] != int(recalled):
+            yield f"the files of {place} were released {disk.released[place]} times, recalled: {recalled}"
+    for device in devices:
+        for file_id, code in device.refused_files:
+            row = disk.files.get(file_id)
+            if row is not None and row.ready and row.person_id == device.person:
+                yield f"{device.name} was refused {code} for file {file_id}, which is good"

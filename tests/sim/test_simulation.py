@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from tests.sim import environment
+from tests.sim.run import PLANTS
 
 SEEDS = 150  # about 40 s of one core; the same ones everywhere, `tests.sim.run --start` takes others
 FAULTS = {
@@ -18,7 +19,7 @@ FAULTS = {
     "commit finished after its line broke", "commit never arrived", "commit of the dead", "commit without an answer",
     "connection lost", "contention", "crash: failpoint",
     "crash: in the commit", "crash: killed", "crash: power", "cut", "database restarted",
-    "database slow", "membership changed", "partition",
+    "database slow", "file cleaned up", "membership changed", "partition",
 }  # fmt: skip
 
 
@@ -49,6 +50,7 @@ def test_no_promise_breaks_whatever_the_seed(python: Path) -> None:
     assert result["failed"] == 0, result["first_failures"]
     assert result["runs"] >= 50, "this machine is too slow to say anything"
     assert set(result["faults"]) == FAULTS
+    assert min(result["references"], result["released"], result["refused_files"]) >= result["runs"]
 
 
 @pytest.mark.timeout(300)
@@ -60,7 +62,7 @@ def test_the_same_seed_is_the_same_run(python: Path) -> None:
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("plant", ["ack_before_commit", "missing_dedupe_key", "resume_off_by_one"])
+@pytest.mark.parametrize("plant", PLANTS)
 def test_a_planted_bug_is_found(python: Path, plant: str) -> None:
     result = simulate(
         python, "--seeds", "2000", "--plant", plant, "--first", "--jobs", "2", "--seconds", "90"

@@ -7,8 +7,10 @@ a machine without power are held, is decided here and not by the cancelled task.
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from contextvars import copy_context
 from dataclasses import dataclass
 from typing import Any
@@ -27,6 +29,7 @@ from hub.wire.codec import pack
 from hub.wire.limits import Limits
 from tests.sim.adapter import Simulation
 from tests.sim.doubles import Disk, MemoryInboxes, MemoryStore, MemoryTx
+from tests.sim.files import MemoryFiles
 
 NODES = ["hub1", "hub2", "hub3"]
 PORT = 9000
@@ -50,9 +53,12 @@ class Gate:
 
 
 class Policy:
-    """Everything may be said."""
+    """Everything may be said; messages of kind `file` carry one."""
 
     def check_send(self, kind: str, body: Any) -> None: ...
+    def carried(self, kind: str, body: Any) -> tuple[int, ...]:
+        return (int(body["file_id"]),) if kind == "file" else ()
+
     def check_amend(self, *args: Any) -> None: ...
 
 
@@ -79,6 +85,7 @@ class World:
         self.machines: dict[str, Machine] = {}
         self.limits = _limits(sim)
         self.database_up = True
+        self.file_ids = itertools.count(1)
         self._lives = 0
         self._server = copy_context()  # the driver's: what runs in it dies with no machine
 
@@ -154,7 +161,7 @@ class World:
         node = Node(
             name=f"{name}-{self._lives}", store=UnsureStore(self, machine), bus=machine.bus, clock=sim.clock(name),
             rng=sim.rng, ids=ids, gate=Gate(), policy=Policy(), inboxes=MemoryInboxes(self.disk), call=_no_call,
-            limits=self.limits, hosts=["hub"],
+            limits=self.limits, hosts=["hub"], files=MemoryFiles(self.disk),
         )  # fmt: skip
         await node.start()
         await sim.loop.create_server(lambda: Connection(node), host=name, port=PORT)
@@ -333,6 +340,14 @@ class Office:
         self._world.faults["membership changed"] += 1
         told = [[stream_id, ENTERPRISE, joined]]
         self._machine.bus.publish("hub:all", pack(["changed", "", 0, told]))
+
+    async def clean_up(self, file_id: int) -> None:
+        """Takes a file away that no message refers to, or does not get so far: who cleans up comes again."""
+        files = MemoryFiles(self._world.disk)
+        with suppress(Contention, ConnectionLost, CommitUnknown):
+            async with self._store.commit() as tx:
+                if await files.clean_up(tx, file_id):
+                    self._world.faults["file cleaned up"] += 1
 
 
 async def _no_call(principal: Principal, frame: Any, address: str) -> Any:
