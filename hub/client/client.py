@@ -423,11 +423,9 @@ class Client:
             stream, marks = wire.padded(fields, 2)
             self._hear(Marks(stream, {user: (delivered, read) for user, delivered, read in marks or ()}))
         elif op == wire.SIGNAL:
-            conversation, what, value, user = wire.padded(fields, 4)
-            if what == "presence":
-                self._hear(Presence(value["user"], bool(value["online"]), value.get("time_ms") or 0))
-            else:
-                self._hear(Signal(conversation, what, value, user))
+            heard = wire.signal(fields)
+            if heard is not None:
+                self._hear(heard)
         elif op == wire.ERROR:
             log.warning("client.refused", code=wire.error(frame).code)
 

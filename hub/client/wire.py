@@ -148,7 +148,10 @@ class Marks:
 
 @dataclass(frozen=True, slots=True)
 class Signal:
-    """Something that is never stored, like typing."""
+    """Something that is never stored: `typing` in a conversation, `upload` and others of the bank's in `inbox`.
+
+    A program ignores a `what` that it does not know.
+    """
 
     conversation: str
     what: str
@@ -246,6 +249,18 @@ def error(frame: Sequence[Any]) -> HubError:
     return HubError(
         code or "internal", message or "", temporary=bool(temporary), retry_ms=retry_ms or 0, detail=detail
     )
+
+
+def signal(fields: Sequence[Any]) -> Signal | Presence | None:
+    """A SIGNAL; None for one that is of a later version."""
+    conversation, what, value, user = padded(fields, 4)
+    if not isinstance(what, str):
+        return None
+    if what != "presence":
+        return Signal(conversation or "", what, value, user or "")
+    if not isinstance(value, Mapping) or "user" not in value:
+        return None
+    return Presence(str(value["user"]), bool(value.get("online")), value.get("time_ms") or 0)
 
 
 def bye(frame: Sequence[Any]) -> Bye:
