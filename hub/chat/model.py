@@ -1,21 +1,17 @@
-"""What a chat knows, without a screen and without a network: conversations, people, and how an entry reads."""
+"""What a chat knows, without a screen and without a network: conversations and people."""
 
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import Any, Final
-from zoneinfo import ZoneInfo
 
 from hub.client import Entry
 
 KEPT: Final = 500  # entries of a conversation that can be replied to and shown again
-SHANGHAI: Final = ZoneInfo("Asia/Shanghai")
-QUOTE_CHARS: Final = 24
+FILES: Final = frozenset({"file", "image", "voice", "video"})  # kinds of messages that carry one
 _MENTION: Final = re.compile(r"@([^\s@,，。.!！?？:：、;；]{1,32})")
 
 
@@ -139,9 +135,8 @@ class Model:
         conversation = self.conversations.get(stream)
         if conversation is None:
             return []
-        mine = max(
-            (e.seq for e in conversation.entries.values() if e.sender == self.me and e.text), default=0
-        )
+        said = (e for e in conversation.entries.values() if e.text or e.kind in FILES)
+        mine = max((e.seq for e in said if e.sender == self.me), default=0)
         news = []
         for person, (delivered, read) in of.items():
             before = conversation.marks.get(person, (0, 0))
@@ -162,116 +157,3 @@ class Model:
         if conversation.kind == "direct":
             return "已读" if read else "送达" if got else "已发送"
         return f"{read} 人已读" if read else f"{got} 人收到" if got else "已发送"
-
-
-def words(model: Model, conversation: Conversation, entry: Entry) -> str | None:
-    """What an entry says, on one line; None for what only changes another line."""
-    name = model.name(entry.sender)
-    body = entry.body if isinstance(entry.body, Mapping) else {}
-    if entry.kind == "text":
-        if entry.seq in conversation.recalled or entry.body is None:
-            return f"{name} 撤回了一条消息"
-        text = conversation.edited.get(entry.seq, entry.text or "")
-        return safe(text) + ("(已编辑)" if entry.seq in conversation.edited else "")
-    if entry.kind == "membership":
-        by = str(body.get("by") or "0")
-        return "；".join(_membership(model, body, by)) or None
-    if entry.kind == "title":
-        return f"{name} 把群名改为「{safe(str(body.get('title', '')))}」"
-    if entry.kind == "owners":
-        added = "、".join(model.name(str(p)) for p in body.get("added") or ())
-        return f"{added} 成为群主" if added else "群主有变动"
-    if entry.kind == "disbanded":
-        return f"{name} 解散了群聊"
-    if entry.kind == "recall":
-        return f"{name} 撤回了 [{body.get('seq')}]"
-    if entry.kind == "edit":
-        value = body.get("value")
-        said = value.get("text") if isinstance(value, Mapping) else value
-        return f"{name} 把 [{body.get('seq')}] 改为：{safe(str(said))}"
-    if entry.kind == "react":
-        return f"{name} 对 [{body.get('seq')}] 回应 {safe(str(body.get('value') or '（取消）'))}"
-    if entry.kind == "pin":
-        return f"{name} 置顶了 [{body.get('seq')}]"
-    return f"（本版本无法显示的消息：{safe(entry.kind)}）"
-
-
-def _membership(model: Model, body: Mapping[str, Any], by: str) -> Iterable[str]:
-    added = [str(p) for p in body.get("added") or ()]
-    removed = [str(p) for p in body.get("removed") or ()]
-    if added:
-        yield "、".join(model.name(p) for p in added) + " 加入了会话"
-    if removed == [by]:
-        yield f"{model.name(by)} 离开了会话"
-    elif removed:
-        yield "、".join(model.name(p) for p in removed) + " 被移出会话"
-
-
-def line(model: Model, conversation: Conversation, entry: Entry) -> str | None:
-    """An entry as a line of a chat: place, time, who, what, and how far it has come if it is one's own."""
-    said = words(model, conversation, entry)
-    if said is None:
-        return None
-    head = f"[{entry.seq}] {clock(entry.time_ms)}"
-    if entry.kind != "text" or entry.body is None or entry.seq in conversation.recalled:
-        return f"{head} —— {said}"
-    parts = [head, f"{model.name(entry.sender)}："]
-    options = entry.options or {}
-    if (quoted := options.get("reply_to")) is not None:
-        parts.append(f"回复[{quoted}]「{_quote(model, conversation, int(quoted))}」")
-    parts.append(said)
-    if model.me in (options.get("mentions") or ()):
-        parts.append("← @我")
-    given = conversation.reactions.get(entry.seq)
-    if given:
-        parts.append(" ".join(given.values()))
-    if entry.sender == model.me and (tick := model.tick(conversation, entry.seq)):
-        parts.append(f"({tick})")
-    return " ".join(parts)
-
-
-def people_in(entry: Entry) -> list[str]:
-    """Whom an entry names: who said it, who came, who went."""
-    body = entry.body if isinstance(entry.body, dict) else {}
-    others = [str(one) for field in ("added", "removed") for one in body.get(field, ())]
-    return [entry.sender, *others, *([str(body["by"])] if "by" in body else [])]
-
-
-def _quote(model: Model, conversation: Conversation, seq: int) -> str:
-    entry = conversation.entries.get(seq)
-    if entry is None:
-        return "…"
-    if entry.body is None or seq in conversation.recalled:
-        return "已撤回的消息"
-    said = words(model, conversation, entry) or ""
-    return f"{model.name(entry.sender)}：{said[:QUOTE_CHARS]}{'…' if len(said) > QUOTE_CHARS else ''}"
-
-
-def listing(model: Model, current: str | None) -> list[str]:
-    """The list of conversations, numbered."""
-    lines = []
-    for number, c in enumerate(model.listed(), 1):
-        mark = "▶" if c.id == current else " "
-        kind = "群" if c.kind == "group" else "聊"
-        unread = f"  {c.unread} 条未读" if c.unread else ""
-        last = next(reversed(c.entries.values())) if c.entries else None
-        said = words(model, c, last) if last is not None else None
-        lines.append(f"{mark} {number:>2}  [{kind}] {c.title}{unread}{f'  {said[:30]}' if said else ''}")
-    return lines
-
-
-def clock(time_ms: int) -> str:
-    """A time as people here read it; with the date if it is not today's."""
-    moment = datetime.fromtimestamp(time_ms / 1000, SHANGHAI)
-    today = datetime.now(SHANGHAI).date()
-    return moment.strftime("%H:%M" if moment.date() == today else "%m-%d %H:%M")
-
-
-def safe(text: str) -> str:
-    """Text of others without what could steer a terminal or turn the line around; on one line."""
-    kept: Sequence[str] = [
-        " " if char in "\n\r\t" else char
-        for char in text
-        if char in "\n\r\t\u200d" or unicodedata.category(char) not in ("Cc", "Cf", "Cs", "Zl", "Zp")
-    ]
-    return "".join(kept)

@@ -2,12 +2,12 @@
 
 from hub.client.client import Client, Closed, Heard, State, Token
 from hub.client.cursors import CursorStore, FileCursors, Saved
-from hub.client.feed import Item
+from hub.client.feed import INBOX, Item
 from hub.client.link import Disconnected
 from hub.client.rules import Notice
 from hub.client.wire import Entry, HubError, Marks, Page, Presence, Sent, Signal, StreamInfo, Welcome
 
 __all__ = [
-    "Client", "Closed", "CursorStore", "Disconnected", "Entry", "FileCursors", "Heard", "HubError", "Item", "Marks",
-    "Notice", "Page", "Presence", "Saved", "Sent", "Signal", "State", "StreamInfo", "Token", "Welcome",
+    "INBOX", "Client", "Closed", "CursorStore", "Disconnected", "Entry", "FileCursors", "Heard", "HubError", "Item",
+    "Marks", "Notice", "Page", "Presence", "Saved", "Sent", "Signal", "State", "StreamInfo", "Token", "Welcome",
 ]  # fmt: skip

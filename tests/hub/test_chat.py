@@ -13,12 +13,20 @@ import pytest
 
 from core.clock import SystemClock
 from core.db import connect
+from core.runtime import Runtime
 from gateway import demo
 from gateway.service import GatewayService
 from house.compose import services
+from hub.api import signal_person
 from hub.chat import chat
-from hub.chat.model import Conversation, Model, line, listing, safe
+from hub.chat.account import Account
+from hub.chat.model import Conversation, Model
+from hub.chat.ports import Shelf
+from hub.chat.words import line, listing, safe
 from hub.client import Entry
+from hub.service import HubService
+from tests.shelf import SqlFiles, make_tables, put
+from tests.sim.doubles import FileRow
 from tests.world import process, settings_for
 
 ME, FANG, YANG = "1", "2", "3"
@@ -74,6 +82,29 @@ def test_people_and_conversations_are_found_by_what_people_type() -> None:
     assert known.person("无") is None
     assert known.conversation("1") is known.conversation("财务") is room
     assert known.conversation("2") is None
+
+
+def test_messages_with_files_are_one_line() -> None:
+    known, room = model()
+    body: dict[str, Any] = {"file_id": "9", "name": "现场.jpg", "size": 1_258_291, "type": "image/jpeg"}
+    read: list[tuple[str, dict[str, Any], str]] = [
+        ("image", {}, "[图片] 现场.jpg (1.2 MB)"),
+        ("file", {"caption": "请\n查收"}, "[文件] 现场.jpg (1.2 MB) 请 查收"),
+        ("voice", {"duration_ms": 63_400, "size": 1_023}, "[语音 1:03] 现场.jpg (1023 B)"),
+        ("video", {"duration_ms": 3_000, "size": 5 << 40}, "[视频 0:03] 现场.jpg (5.0 TB)"),
+        ("file", {"name": "\u202egpj.exe", "size": 1 << 10}, "[文件] gpj.exe (1.0 KB)"),
+        ("file", {"name": None, "size": "x", "caption": 5}, "[文件]  (?)"),
+    ]
+    for seq, (kind, more, wanted) in enumerate(read, 3):
+        entry = said(seq, FANG, body | more, kind)
+        known.take(entry)
+        assert line(known, room, entry) == f"[{seq}] 11-15 06:13 王芳： {wanted}"
+    mine = said(9, ME, body, "image")
+    known.take(mine)
+    assert known.marked("7", {FANG: (9, 9)}) == [(FANG, 9)]
+    assert (line(known, room, mine) or "").endswith("(1 人已读)")
+    known.take(said(10, ME, {"seq": 9, "value": None}, "recall"))
+    assert line(known, room, mine) == "[9] 11-15 06:13 —— 我 撤回了一条消息"
 
 
 @pytest.mark.parametrize("bad", ["\x1b[2J", "\x9b31m", "\u202e", "\x07", "\u2066", "\x00"])
@@ -134,16 +165,20 @@ class Script:
 class House:
     """A gateway and a hub in this process, with the demonstration's people."""
 
-    def __init__(self, gateway_url: str, hub_url: str, people: dict[str, demo.DemoPerson]) -> None:
-        self.gateway_url, self.hub_url, self.people = gateway_url, hub_url, people
+    def __init__(
+        self, gateway_url: str, hub_url: str, people: dict[str, demo.DemoPerson], runtime: Runtime
+    ) -> None:
+        self.gateway_url, self.hub_url, self.people, self.runtime = gateway_url, hub_url, people, runtime
 
     @asynccontextmanager
-    async def chatting(self, login: str, to: str | None = None) -> AsyncIterator[Script]:
+    async def chatting(
+        self, login: str, to: str | None = None, shelf: Callable[[Account], Shelf] | None = None
+    ) -> AsyncIterator[Script]:
         script = Script()
         task = asyncio.create_task(
             chat(
                 gateway_url=self.gateway_url, hub_url=self.hub_url, login=login,
-                password=self.people[login].password, to=to, face=script,
+                password=self.people[login].password, to=to, face=script, shelf=shelf,
             )
         )  # fmt: skip
         await script.sees("您好")
@@ -162,10 +197,14 @@ async def house(database: str, tmp_path: Path) -> AsyncIterator[House]:
     db = await connect(database, min_size=1, max_size=3)
     try:
         made = services(settings, clock, db, ("hub", "im", "gateway"))
+        await make_tables(database)
+        for service in made:
+            if isinstance(service, HubService):
+                service._files = SqlFiles()
         async with process(settings, made, clock=clock) as runtime:
             people = {one.login: one for one in await demo.seed(runtime)}
             gateway = next(service for service in made if isinstance(service, GatewayService))
-            yield House(f"http://127.0.0.1:{gateway.port}", f"ws://127.0.0.1:{port}", people)
+            yield House(f"http://127.0.0.1:{gateway.port}", f"ws://127.0.0.1:{port}", people, runtime)
     finally:
         await db.close()
 
@@ -223,6 +262,79 @@ async def test_a_group_is_made_talked_in_and_left(house: House) -> None:
         await wei.sees("没有 /没有这个命令 这个命令")
         wei.type("/成员")
         await wei.sees("我（群主）")
+
+
+class Drawer:
+    """A shelf that is a directory, and says how far it has come."""
+
+    def __init__(self, house: House, place: Path, account: Account) -> None:
+        self.house, self.place, self.account = house, place, account
+
+    async def upload(self, path: Path) -> tuple[str, dict[str, Any]]:
+        data = path.read_bytes()
+        runtime = self.house.runtime
+        file_id, person = runtime.ids.next(), int(self.account.person["person_id"])
+        enterprise = int(self.account.enterprise["enterprise_id"])
+        (self.place / str(file_id)).write_bytes(data)
+        await put(runtime.db, file_id, FileRow(enterprise, person, path.name))
+        return "file", {"file_id": str(file_id), "name": path.name, "size": len(data), "type": "text/plain"}
+
+    async def save(self, entry: Entry) -> Path:
+        kept = self.place / f"saved-{entry.body['name']}"
+        kept.write_bytes((self.place / entry.body["file_id"]).read_bytes())
+        return kept
+
+
+async def test_a_file_is_sent_and_saved_where_somebody_moves_files(house: House, tmp_path: Path) -> None:
+    sent = tmp_path / "纪要 一.txt"
+    sent.write_text("会议纪要" * 200)
+
+    def shelf(account: Account) -> Drawer:
+        return Drawer(house, tmp_path, account)
+
+    async with (
+        house.chatting("zhangwei", shelf=shelf) as wei,
+        house.chatting("wangfang", shelf=shelf) as fang,
+    ):
+        wei.type("/单聊 王芳")
+        await wei.sees("━━ 王芳 ━━")
+        wei.type(f"/文件 {tmp_path}/没有.txt")
+        await wei.sees("没有发出「没有.txt」")
+        wei.type(f"/文件 {sent}")
+        await wei.sees("我： [文件] 纪要 一.txt (2.3 KB)")
+        fang.type("/进入 张伟")
+        seen = await fang.sees(lambda s: s.startswith("[") and "张伟： [文件] 纪要 一.txt" in s)
+        seq = seen[1 : seen.index("]")]
+        fang.type("/保存 1")
+        await fang.sees("这一行没有文件")
+        fang.type(f"/保存 {seq}")
+        await fang.sees("已保存到")
+        assert (tmp_path / "saved-纪要 一.txt").read_text() == sent.read_text()
+        wei.type(f"/撤回 {seq}")
+        await fang.sees(f"撤回了 [{seq}]")
+        fang.shown.clear()
+        fang.type(f"/保存 {seq}")
+        await fang.sees("这一行没有文件")
+        me = int(house.people["zhangwei"].person_id)
+        enterprise = int(house.people["zhangwei"].enterprise_id or 0)
+        for what, value in (
+            ("upload", {"file_id": "5", "done": 42, "size": 100}),
+            ("upload", 5),
+            ("other", {}),
+        ):
+            signal_person(house.runtime, enterprise, me, what, value)
+        await wei.asks("/状态", "正在上传 42%")
+        signal_person(house.runtime, enterprise, me, "upload", {"file_id": "5", "done": 100, "size": 100})
+        for _ in range(50):
+            wei.shown.clear()
+            wei.type("/状态")
+            if "正在上传" not in await wei.sees("已连接"):
+                break
+        else:
+            raise AssertionError("an upload that has ended is shown for ever")
+    async with house.chatting("zhangwei") as wei:
+        wei.type("/文件 a.txt")
+        await wei.sees("没有 /文件 这个命令")
 
 
 async def test_a_wrong_password_and_a_missing_gateway_are_told(
