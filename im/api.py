@@ -242,7 +242,11 @@ class RemovePerson(Command[int], action="im.people.remove"):
 
 
 class Send(Command[Sent], action="im.messages.send"):
-    """Say something. The key is the same as SEND's: a message is stored once, whichever way it is retried."""
+    """Say something. The key is the same as SEND's: a message is stored once, whichever way it is retried.
+
+    A `text` is a string. A `file`, `image`, `voice` or `video` is a map with `file_id`, `name`, `size` and `type` of a
+    file that the caller has uploaded, and may have a `caption` (docs/protocol.md, SEND).
+    """
 
     conversation_id: Id
     key: Key

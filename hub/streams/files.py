@@ -41,7 +41,8 @@ class Files(Protocol):
 
     All three are called with the message's stream locked. They lock rows of files in the order of their ids, and no
     stream of a conversation afterwards, so that two transactions never wait for each other. What they raise ends the
-    transaction: a refusal of one message is an answer of `usable`, not an exception.
+    transaction: a refusal of one message is an answer of `usable`, not an exception. (The group commit then stores what
+    has to do with no file without them.)
     """
 
     async def usable(self, tx: Transaction, asked: Sequence[Asked]) -> Sequence[BankhubError | None]:

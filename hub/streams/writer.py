@@ -146,15 +146,7 @@ class GroupCommit:
             self._idle.set()
 
     async def _commit(self, batch: list[Submission]) -> None:
-        try:
-            entries, outcomes = await self._decide_and_commit(batch)
-        except BankhubError as error:
-            entries, outcomes = [], [(s, error) for s in batch]
-        except Exception as error:
-            log.exception("hub.commit_failed", batch=len(batch))
-            failure = Unavailable("the message could not be stored now", retry_ms=500)
-            failure.__cause__ = error
-            entries, outcomes = [], [(s, failure) for s in batch]
+        entries, outcomes = await self._outcomes(batch)
         await failpoint("hub.after_commit_before_ack")
         for submission, outcome in outcomes:
             if isinstance(outcome, Sent):
@@ -167,6 +159,37 @@ class GroupCommit:
                 await result
         except Exception:
             log.exception("hub.delivery_failed", batch=len(batch))
+
+    async def _outcomes(self, batch: list[Submission]) -> tuple[list[Entry], list[Outcome]]:
+        """What becomes of a batch.
+
+        One that fails for another reason than that the database cannot be reached is tried again in parts: who keeps
+        the files may be at fault, and then the messages without files need not be refused with the others.
+        """
+        failure: BankhubError
+        try:
+            return await self._decide_and_commit(batch)
+        except BankhubError as error:
+            failure = error
+            apart = not error.temporary
+            if apart:
+                log.warning("hub.commit_refused", batch=len(batch), error=type(error).__name__)
+        except Exception as error:
+            log.exception("hub.commit_failed", batch=len(batch))
+            failure = Unavailable("the message could not be stored now", retry_ms=500)
+            failure.__cause__ = error
+            apart = True
+        plain = [s for s in batch if s.files is None and s.change != "recall"]
+        if not apart or len(batch) == 1 or len(plain) == len(batch):
+            return [], [(s, failure) for s in batch]
+        entries: list[Entry] = []
+        outcomes: list[Outcome] = []
+        for part in (plain, *([s] for s in batch if s.files is not None or s.change == "recall")):
+            if part:
+                made, answers = await self._outcomes(part)
+                entries += made
+                outcomes += answers
+        return entries, outcomes
 
     async def _decide_and_commit(self, batch: list[Submission]) -> tuple[list[Entry], list[Outcome]]:
         look_up = False

@@ -10,17 +10,19 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from core import failpoints
 from core.clock import SystemClock
-from core.db import Contention, connect
+from core.db import Contention, IntegrityViolation, connect
+from core.db.errors import ConnectionLost
 from core.errors import BankhubError, Conflict, Invalid
 from core.ids import Ids
 from hub.membership import store as membership
 from hub.streams.files import Asked, Carrier
 from hub.streams.rules import content_digest
 from hub.streams.store import Entry, SqlCommitTx, StreamStore
-from hub.streams.writer import GroupCommit, Outcome, Sent, Submission
+from hub.streams.writer import ATTEMPTS, GroupCommit, Outcome, Sent, Submission
 from hub.wire.codec import pack, unpack
 from tests import shelf
 from tests.sim.doubles import Disk, FileRow, MemoryStore
@@ -143,7 +145,7 @@ class Watched:
         async def call(tx: Any, what: Any) -> Any:
             if name != "clean_up":
                 self.calls.append((name, list(what)))
-            if self.fails is not None and name == "attach":
+            if self.fails is not None and name in ("attach", "release"):
                 raise self.fails
             return await getattr(self._port, name)(tx, what)
 
@@ -348,15 +350,51 @@ async def test_what_is_not_committed_attaches_nothing(stage: Stage, node: Node) 
 
     failpoints.arm("hub.before_commit", fail)
     try:
-        assert await node.together(file(one, mine, "a"), text(one, "auch nicht", "b")) == ["unavailable"] * 2
+        with capture_logs():
+            assert (
+                await node.together(file(one, mine, "a"), text(one, "auch nicht", "b")) == ["unavailable"] * 2
+            )
     finally:
         failpoints.disarm()
-    stage.files.fails = ZeroDivisionError()
-    assert await node.together(file(one, mine, "a"), text(one, "auch nicht", "b")) == ["unavailable"] * 2
     assert await stage.entries() == []
     await stage.check()
+    assert await node.together(file(one, mine, "a"), text(one, "jetzt", "b")) == [(1, False), (2, False)]
+    await stage.check()
+
+
+@pytest.mark.parametrize(
+    ("failure", "code"), [(ZeroDivisionError(), "unavailable"), (IntegrityViolation(), "internal")]
+)
+async def test_where_files_fail_only_what_has_to_do_with_files_is_refused(
+    stage: Stage, node: Node, failure: Exception, code: str
+) -> None:
+    one, two = stage.streams
+    mine = await stage.put(a_file())
+    await node.together(file(one, mine, "a"))
+    stage.files.fails = failure
+    with capture_logs() as logged:  # written out with everything around them they take seconds
+        answers = await node.together(
+            text(one, "davor", "b"), file(one, mine, "c"), recall(one, 1, "d"), file(two, mine, "e"),
+            text(one, "danach", "f"),
+        )  # fmt: skip
+    assert answers == [(2, False), code, code, code, (3, False)]
+    assert {entry["event"] for entry in logged} <= {"hub.commit_failed", "hub.commit_refused"}
+    assert len(logged) == 4
+    await stage.check()
     stage.files.fails = None
-    assert await node.together(file(one, mine, "a")) == [(1, False)]
+    assert await node.together(recall(one, 1, "d"), file(one, mine, "c"), text(one, "davor", "b")) == [
+        (4, False), (5, False), (2, True)
+    ]  # fmt: skip
+    await stage.check()
+
+
+async def test_a_database_that_is_away_is_not_asked_for_each_message(stage: Stage, node: Node) -> None:
+    one, _ = stage.streams
+    mine = await stage.put(a_file())
+    stage.files.fails = ConnectionLost()
+    answers = await node.together(file(one, mine, "a"), text(one, "x", "b"), file(one, mine, "c"))
+    assert answers == ["unavailable"] * 3
+    assert node.statements.count("lock") == ATTEMPTS
     await stage.check()
 
 
