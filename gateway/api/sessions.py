@@ -62,6 +62,7 @@ class Login(Command[LoggedIn], action="gateway.identity.login"):
     device: Device
     platform: Platform = ""
     enterprise_id: Id | None = None  # None: the one used last, else any
+    second_factor: bool = False  # ask for one also where it need not be, if there is one to ask for
 
 
 class Refresh(Command[LoggedIn], action="gateway.identity.refresh"):

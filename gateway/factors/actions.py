@@ -120,7 +120,7 @@ async def send_login_code(ctx: Context, command: SendLoginCode) -> CodeSent:
     person = None if found is None else await people.person(ctx.tx, found["person_id"])
     phone = None if person is None else phone_of(ctx.columns, person)
     if found is None or phone is None or not found["sms"]:
-        raise Unauthenticated("log in again")
+        raise Unauthenticated("log in again", detail={"code": "login_again"})
     ctx.audit(person_id=found["person_id"], device=command.device)
     about = token_digest(ticket).hex()
     return await issue(ctx, phone, _PURPOSE, about=about, template="login", person_id=found["person_id"])
@@ -133,7 +133,7 @@ async def complete_login(ctx: Context, command: CompleteLogin) -> LoggedIn:
     ctx.audit(device=command.device)
     one = await tries.again(ctx, _count, command)
     if one is None:
-        raise Unauthenticated("log in again")
+        raise Unauthenticated("log in again", detail={"code": "login_again"})
     begun = await ctx.transact(_complete, command, one)
     if begun is None:
         await tries.again(ctx, tries.failed, one)

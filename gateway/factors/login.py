@@ -30,16 +30,17 @@ async def begin_or_ask(
     acr: int = 1,
     *,
     by_code: bool = False,
+    wants_two: bool = False,
 ) -> LoggedIn | Unauthenticated:
     """Begin a session of who has shown one thing, or two (`acr`); or the refusal to raise once this is committed:
     its details hold a ticket for `gateway.factors.complete_login`."""
     totp, trusted = await store.has_totp(ctx.tx, person_id), await trusts_this_key(ctx, person_id)
     staff = _BANK in (await people.kinds_of(ctx.tx, person_id)).values()
-    standing = rules.Standing(acr, trusted, totp, staff, by_code)
-    if not rules.asks_more(standing):
-        return await begin(ctx, person_id, device, platform, wanted, acr, by_code=by_code and acr == 1)
     person = await people.person(ctx.tx, person_id)
     sms = not by_code and person is not None and phone_of(ctx.columns, person) is not None
+    standing = rules.Standing(acr, trusted, totp, staff, by_code, wants_two and sms)
+    if not rules.asks_more(standing):
+        return await begin(ctx, person_id, device, platform, wanted, acr, by_code=by_code and acr == 1)
     ticket = ctx.rng.token()
     expires_at = ctx.clock.now() + timedelta(seconds=ctx.runtime.settings.login_ticket_s)
     await store.put_ticket(

@@ -83,6 +83,7 @@ class Standing:
     totp: bool
     staff: bool  # of the bank
     by_code: bool  # what was shown is a code by short message
+    wants_two: bool = False  # who logs in asks to be asked, and has a phone for it
 
 
 def asks_more(standing: Standing) -> bool:
@@ -90,7 +91,7 @@ def asks_more(standing: Standing) -> bool:
     it begins a session that may do nothing (A06): there is nothing to ask for."""
     if standing.acr >= 2 or standing.trusted_key:
         return False
-    return standing.totp or (standing.staff and not standing.by_code)
+    return standing.totp or standing.wants_two or (standing.staff and not standing.by_code)
 
 
 def bound(secret: bytes, *parts: Any) -> bytes:

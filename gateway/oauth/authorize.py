@@ -8,7 +8,6 @@ from typing import Any, Final, Protocol
 
 import orjson
 
-from core.access import SECOND_FACTOR
 from core.actions import INTERNAL, Context, Principal, Rate, action
 from core.clock import to_ms
 from core.db import Record
@@ -133,6 +132,18 @@ async def proceed(ctx: Context, command: Proceed) -> Shown:
     if command.step == "login":
         cookie = await _logged_in(ctx, command)
         interaction = interaction.with_login(command.session_id)
+    elif command.step == "half":
+        interaction = replace(
+            interaction,
+            ticket=command.ticket,
+            ticket_until_ms=command.ticket_until_ms,
+            way=command.way,
+            ways=command.ways,
+        )
+    elif command.step == "way":
+        interaction = replace(interaction, way=command.way)
+    elif command.step == "restart":
+        interaction = interaction.without_ticket()
     elif command.step == "other":
         await store.forget_browser(ctx.tx, rules.digest(cookie))
         interaction = interaction.with_login(0)
@@ -156,6 +167,7 @@ async def _logged_in(ctx: Context, command: Proceed) -> str:
         session_id=command.session_id,
         person_id=row["person_id"],
         acr=command.acr,
+        amr=command.amr,
         now=ctx.clock.now(),
     )
     ctx.audit(person_id=row["person_id"], session_id=command.session_id)
@@ -206,11 +218,12 @@ async def _go_on(
         return _back(ctx, request.redirect_uri, request.state, refusal)
     if choice is not None:
         interaction = replace(interaction, chosen=choice.enterprise_id, shown=tuple(sorted(choice.scopes)))
+    waits = step is Step.LOGIN and bool(interaction.ticket)
     new_cookie = None if cookie is not None else ctx.rng.token()
     until_ms = now_ms + int(ctx.runtime.settings.oauth_interaction_s * 1000)
     return Shown.model_validate(
         {
-            "kind": step.value,
+            "kind": "factor" if waits else step.value,
             "app": client.title,
             "redirect": request.redirect_uri,
             "sealed": seal(oauth(ctx).page_secret, interaction, cookie or new_cookie or "", until_ms),
@@ -219,7 +232,8 @@ async def _go_on(
             "offered": [_offered(one) for one in standing.choices],
             "scopes": [] if choice is None else sorted(choice.scopes),
             "login_hint": request.login_hint,
-            "strong": request.least_acr >= SECOND_FACTOR,
+            "way": interaction.way if waits else "",
+            "ways": interaction.ways if waits else (),
             "cookie": new_cookie,
         }
     )
@@ -266,7 +280,7 @@ async def choice_in(
 
 
 class Present(Protocol):
-    """Who is logged in: session_id, person_id, acr, authenticated_at."""
+    """Who is logged in: session_id, person_id, acr, amr, authenticated_at."""
 
     def __getitem__(self, name: str, /) -> Any: ...
 
@@ -307,6 +321,7 @@ async def issue(
         session_id=there["session_id"],
         scopes=choice.scopes,
         acr=there["acr"],
+        amr=there["amr"],
         authenticated_at=there["authenticated_at"],
         jkt=request.jkt,
         now=now,

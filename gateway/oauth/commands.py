@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import Field, StringConstraints
 
 from core.actions import Command, Id, Secret, Value
 
 Short = Annotated[str, StringConstraints(max_length=128)]
+SENT: Final = "验证码已发送，两分钟内有效"  # what the page says of a short message
 Parameters = Annotated[dict[str, str], Field(max_length=40)]
 
 
@@ -37,7 +38,7 @@ class Offered(Value):
 class Shown(Value):
     """A page for a person, or where the browser goes next."""
 
-    kind: Literal["error", "login", "select", "consent", "redirect", "leave", "left"]
+    kind: Literal["error", "login", "factor", "select", "consent", "redirect", "leave", "left"]
     message: str = ""
     app: str = ""
     redirect: str | None = None
@@ -47,7 +48,8 @@ class Shown(Value):
     offered: tuple[Offered, ...] = ()
     scopes: tuple[str, ...] = ()
     login_hint: str = ""
-    strong: bool = False  # a login with two factors is asked for
+    way: str = ""  # the second factor that is asked for
+    ways: tuple[str, ...] = ()  # all that would do
     cookie: str | None = None  # to be set; "": to be cleared
 
 
@@ -67,14 +69,20 @@ class Open(Command[Shown], action="gateway.oauth.open"):
 
 
 class Proceed(Command[Shown], action="gateway.oauth.proceed"):
-    """A person has answered a page. `login`: `session_id` has just begun; `again`: the login was refused."""
+    """A person has answered a page. `login`: `session_id` has just begun, by `amr` (RFC 8176); `half`: the password was
+    right and `ticket` waits for a second factor; `way`: another one of these; `again`: what was typed was refused."""
 
     sealed: str
     cookie: Short
-    step: Literal["login", "other", "select", "allow", "deny", "again"]
+    step: Literal["login", "half", "way", "restart", "other", "select", "allow", "deny", "again"]
     enterprise_id: Id = 0
     session_id: Id = 0
     acr: int = 0
+    amr: str = ""
+    ticket: str = ""
+    ticket_until_ms: int = 0
+    way: str = ""
+    ways: tuple[str, ...] = ()
 
 
 class Leave(Command[Shown], action="gateway.oauth.leave"):

@@ -191,12 +191,12 @@ async def _tokens(
 
 def identity_claims(secret: bytes, client: Client, family: Record, level: Level) -> dict[str, Any]:
     """Who the person is to this app, and how the person logged in."""
-    person_id, acr = family["person_id"], family["acr"]
-    return {
+    person_id = family["person_id"]
+    how = {} if family["amr"] is None else {"amr": family["amr"].split()}
+    return how | {
         "sub": subject(secret, client.sector, person_id),
         "ent_sub": subject(secret, client.sector, person_id, family["enterprise_id"]),
-        "acr": str(acr),
-        "amr": ["pwd"] if acr < 2 else ["pwd", "mfa"],
+        "acr": str(family["acr"]),
         "auth_time": to_ms(family["authenticated_at"]) // 1000,
         "sid": session_name(secret, client, family["session_id"]),
         "cust": level.name.lower(),

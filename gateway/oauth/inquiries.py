@@ -116,6 +116,7 @@ async def revoke(ctx: Context, command: Revoke) -> Reply:
             session_id=0,
             scopes=(),
             acr=0,
+            amr=None,
             authenticated_at=now,
             jkt=None,
             now=now,

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 from core.access import Permission
 from gateway.oauth.apps.rules import IDENTITY_SCOPES, UNTIL_RISK, origin_of
-from gateway.oauth.commands import Shown
+from gateway.oauth.commands import SENT, Shown
 
 PAGE: Final = "/oauth/page"
 LOGOUT: Final = "/oauth/logout"
@@ -39,6 +39,8 @@ def render(shown: Shown, scopes: Mapping[str, Permission], notice: str = "") -> 
     match shown.kind:
         case "login":
             title, inner = "登录", _login(shown, notice)
+        case "factor":
+            title, inner = "两步验证", _factor(shown, notice)
         case "select":
             title, inner = "选择企业", _select(shown)
         case "consent":
@@ -65,31 +67,65 @@ def _form(shown: Shown, inner: str) -> str:
     )
 
 
-_CODE: Final = (
-    '<button name="step" value="code" formnovalidate>获取短信验证码</button>'
-    '<label for="code">短信验证码</label>'
-    '<input id="code" name="code" inputmode="numeric" pattern="[0-9]{6}" maxlength="6" '
-    'autocomplete="one-time-code" required>'
-)
+def _problem(notice: str) -> str:
+    """What the page says of the answer before: news if it went well."""
+    if not notice:
+        return ""
+    kind = 'class="news" role="status"' if notice == SENT else 'class="warn" role="alert"'
+    return f"<p {kind}>{escape(notice)}</p>"
 
 
 def _login(shown: Shown, notice: str) -> str:
-    who = "手机号" if shown.strong else "手机号或登录名"
-    problem = f'<p class="warn" role="alert">{escape(notice)}</p>' if notice else ""
+    name, word = ("", " autofocus") if shown.login_hint else (" autofocus", "")
     return (
         f"<h1>登录以继续使用“{escape(shown.app)}”</h1>"
-        f'<p class="soft">登录在本行页面完成，应用看不到你的密码。</p>{problem}'
+        f'<p class="soft">登录在本行页面完成，应用看不到你的密码。</p>{_problem(notice)}'
         + _form(
             shown,
-            f'<label for="login">{who}</label>'
-            f'<input id="login" name="login" maxlength="64" autocomplete="username" autocapitalize="none" required '
-            f'value="{escape(shown.login_hint)}">{_CODE if shown.strong else ""}'
+            '<label for="login">手机号或登录名</label>'
+            f'<input id="login" name="login" maxlength="64" autocomplete="username" autocapitalize="none" '
+            f'spellcheck="false" required{name} value="{escape(shown.login_hint)}">'
             '<label for="password">密码</label>'
             '<input id="password" name="password" type="password" maxlength="128" autocomplete="current-password" '
-            "required>"
+            f"required{word}>"
             '<button class="main" name="step" value="login">登录</button>'
-            '<button name="step" value="deny" formnovalidate>取消</button>',
+            '<button class="plain" name="step" value="deny" formnovalidate>取消</button>',
         )
+    )
+
+
+_WAYS: Final = {
+    # way: (what to do, the label, what the way is called on the button that leads to it)
+    "totp": ("打开手机上的验证器应用，输入此账号当前显示的 6 位数字。", "动态验证码", "改用验证器应用"),
+    "sms": ("输入发送到你绑定手机的 6 位验证码。", "短信验证码", "改用短信验证码"),
+    "recovery": ("输入开启两步验证时保存的任意一个恢复码，每个只能用一次。", "恢复码", "改用恢复码"),
+}
+_SIX: Final = (
+    'inputmode="numeric" pattern="[0-9]{3} ?[0-9]{3}" maxlength="7" autocomplete="one-time-code" '
+    'class="code" title="6 位数字"'
+)
+_WORDS: Final = (
+    'maxlength="24" minlength="16" autocomplete="off" autocapitalize="characters" spellcheck="false"'
+)
+
+
+def _factor(shown: Shown, notice: str) -> str:
+    told, label, _ = _WAYS[shown.way]
+    again = (
+        '<button name="step" value="sms" formnovalidate>重新发送短信</button>' if shown.way == "sms" else ""
+    )
+    others = "".join(
+        f'<button class="plain" name="step" value="{way}" formnovalidate>{_WAYS[way][2]}</button>'
+        for way in shown.ways
+        if way != shown.way
+    )
+    return f'<h1>两步验证</h1><p class="soft">密码正确。{told}</p>{_problem(notice)}' + _form(
+        shown,
+        f'<label for="code">{label}</label>'
+        f'<input id="code" name="code" required autofocus {_WORDS if shown.way == "recovery" else _SIX}>'
+        f'<button class="main" name="step" value="factor">验证</button>{again}{others}'
+        '<button class="plain" name="step" value="restart" formnovalidate>换一个账号登录</button>'
+        '<button class="plain" name="step" value="deny" formnovalidate>取消</button>',
     )
 
 
@@ -104,8 +140,8 @@ def _select(shown: Shown) -> str:
         + _form(shown, f'<input type="hidden" name="step" value="select">{rows}')
         + _form(
             shown,
-            '<button name="step" value="other">换一个账号登录</button>'
-            '<button name="step" value="deny">取消</button>',
+            '<button class="plain" name="step" value="other">换一个账号登录</button>'
+            '<button class="plain" name="step" value="deny">取消</button>',
         )
     )
 

@@ -27,10 +27,18 @@ class Interaction:
     fresh: int = 0
     chosen: int = 0
     shown: tuple[str, ...] = ()  # the scopes that the person has been shown, for the chosen enterprise
+    ticket: str = ""  # of a login that waits for its second factor: worth nothing in another browser
+    ticket_until_ms: int = 0
+    way: str = ""  # the factor that the page asks for
+    ways: tuple[str, ...] = ()
 
     def with_login(self, session_id: int) -> Interaction:
         """Somebody (perhaps somebody else) has logged in: what was chosen before is open again."""
-        return replace(self, fresh=session_id, chosen=0, shown=())
+        return replace(self.without_ticket(), fresh=session_id, chosen=0, shown=())
+
+    def without_ticket(self) -> Interaction:
+        """Back to the first of the two steps of a login."""
+        return replace(self, ticket="", ticket_until_ms=0, way="", ways=())
 
 
 def seal(secret: bytes, interaction: Interaction, cookie: str, until_ms: int) -> str:
@@ -41,6 +49,10 @@ def seal(secret: bytes, interaction: Interaction, cookie: str, until_ms: int) ->
         "fresh": interaction.fresh,
         "chosen": interaction.chosen,
         "shown": interaction.shown,
+        "ticket": interaction.ticket,
+        "ticket_until": interaction.ticket_until_ms,
+        "way": interaction.way,
+        "ways": interaction.ways,
         "browser": digest(cookie).hex(),
         "until": until_ms,
     }
@@ -62,6 +74,10 @@ def unseal(secret: bytes, sealed: str, cookie: str, now_ms: int) -> Interaction 
             fresh=int(claims["fresh"]),
             chosen=int(claims["chosen"]),
             shown=tuple(claims["shown"]),
+            ticket=str(claims["ticket"]),
+            ticket_until_ms=int(claims["ticket_until"]),
+            way=str(claims["way"]),
+            ways=tuple(claims["ways"]),
         )
     except (JoseError, KeyError, TypeError, ValueError):
         return None

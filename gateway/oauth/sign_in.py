@@ -32,6 +32,7 @@ async def sign_in(ctx: Context, command: SignIn) -> SignedIn:
         "session_id": who.session_id,
         "person_id": who.person_id,
         "acr": session["acr"],
+        "amr": None,  # how a session of our own clients began is not written down
         "authenticated_at": session["created_at"],
     }
     try:

@@ -15,13 +15,13 @@ _OF_CLIENT: Final = "found by a secret that only its client has; the enterprise 
 _INSERT_FAMILY = sql(
     """
     INSERT INTO gateway_app_families (family_id, enterprise_id, person_id, app_id, grant_id, session_id, scopes, acr,
-                                      authenticated_at, jkt, created_at, expires_at, ended_at, ended_why)
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, NULL, NULL)
+                                      amr, authenticated_at, jkt, created_at, expires_at, ended_at, ended_why)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, NULL, NULL)
     """
 )
 _LOCK_FAMILY = sql(
     """
-    SELECT family_id, enterprise_id, person_id, app_id, grant_id, session_id, scopes, acr, authenticated_at, jkt,
+    SELECT family_id, enterprise_id, person_id, app_id, grant_id, session_id, scopes, acr, amr, authenticated_at, jkt,
            expires_at, ended_at
     FROM gateway_app_families WHERE family_id = $1 FOR UPDATE
     """,
@@ -59,6 +59,7 @@ async def insert_family(
     session_id: int,
     scopes: Iterable[str],
     acr: int,
+    amr: str | None,
     authenticated_at: datetime,
     jkt: str | None,
     now: datetime,
@@ -75,6 +76,7 @@ async def insert_family(
         session_id,
         " ".join(sorted(scopes)),
         acr,
+        amr,
         authenticated_at,
         jkt,
         now,
@@ -221,7 +223,7 @@ async def first_time(tx: Transaction, digest: bytes, expires_at: datetime) -> bo
 
 _BROWSER = sql(
     """
-    SELECT b.session_id, b.person_id, b.acr, b.authenticated_at, p.full_name
+    SELECT b.session_id, b.person_id, b.acr, b.amr, b.authenticated_at, p.full_name
     FROM gateway_app_browsers b
     JOIN gateway_sessions s ON s.session_id = b.session_id AND s.ended_at IS NULL AND s.expires_at > $2
     JOIN gateway_people p ON p.person_id = b.person_id AND p.state = 'active'
@@ -235,8 +237,8 @@ _SESSION = sql(
 )
 _INSERT_BROWSER = sql(
     """
-    INSERT INTO gateway_app_browsers (cookie_digest, session_id, person_id, acr, authenticated_at, used_at)
-    VALUES ($1, $2, $3, $4, $5, $5)
+    INSERT INTO gateway_app_browsers (cookie_digest, session_id, person_id, acr, amr, authenticated_at, used_at)
+    VALUES ($1, $2, $3, $4, $5, $6, $6)
     """
 )
 _USE_BROWSER = sql("UPDATE gateway_app_browsers SET used_at = $2 WHERE cookie_digest = $1")
@@ -246,7 +248,7 @@ _FORGET_BROWSER = sql("DELETE FROM gateway_app_browsers WHERE cookie_digest = $1
 async def browser(
     db: Queries, cookie: bytes, *, now: datetime, idle: timedelta, absolute: timedelta
 ) -> Record | None:
-    """session_id, person_id, acr, authenticated_at, full_name of who is logged in with this cookie."""
+    """session_id, person_id, acr, amr, authenticated_at, full_name of who is logged in with this cookie."""
     return await db.fetchrow(_BROWSER, cookie, now, now - idle, now - absolute)
 
 
@@ -256,10 +258,10 @@ async def session(db: Queries, session_id: int) -> Record | None:
 
 
 async def insert_browser(
-    db: Queries, cookie: bytes, *, session_id: int, person_id: int, acr: int, now: datetime
+    db: Queries, cookie: bytes, *, session_id: int, person_id: int, acr: int, amr: str, now: datetime
 ) -> None:
     """Somebody has logged in."""
-    await db.execute(_INSERT_BROWSER, cookie, session_id, person_id, acr, now)
+    await db.execute(_INSERT_BROWSER, cookie, session_id, person_id, acr, amr, now)
 
 
 async def use_browser(db: Queries, cookie: bytes, now: datetime) -> None:

@@ -13,17 +13,18 @@ from aiohttp import web
 from aiohttp.web_request import BaseRequest
 from pydantic import SecretStr
 
+from core.access import SECOND_FACTOR
 from core.actions import Command
 from core.context import Source
 from core.dpop import BadProof
-from core.errors import BankhubError, Forbidden, TooManyRequests, Unauthenticated
+from core.errors import BankhubError, Conflict, Forbidden, Invalid, TooManyRequests, Unauthenticated
 from core.telemetry import Trace
 from gateway.answers import read_body
 from gateway.http import Handler
-from gateway.identity.rules import normal_login
 from gateway.oauth import cookies, metadata, pages
 from gateway.oauth.authorize import STALE
 from gateway.oauth.commands import (
+    SENT,
     BeginBridge,
     Exchange,
     Introspect,
@@ -38,7 +39,7 @@ from gateway.oauth.commands import (
     UserInfo,
 )
 from gateway.oauth.rules import Refusal, client_id_of, digest, parameters
-from gateway.oauth.sealing import unseal
+from gateway.oauth.sealing import Interaction, unseal
 
 if TYPE_CHECKING:
     from core.runtime import Runtime
@@ -62,9 +63,19 @@ SHARED: Final = frozenset(
 _FORM: Final = "application/x-www-form-urlencoded"
 _ASSERTION: Final = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 _CLIENT_ID: Final = re.compile(r"[0-9]{1,19}")
-_STEPS: Final = ("login", "code", "other", "select", "allow", "deny")
-_PHONE: Final = re.compile(r"1[3-9][0-9]{9}")
-_SIX: Final = re.compile(r"[0-9]{6}")
+_WAYS: Final = ("totp", "sms", "recovery")  # of second factors, the best first
+_STEPS: Final = ("login", "factor", *_WAYS, "restart", "other", "select", "allow", "deny")
+_BY: Final = {"totp": "pwd otp mfa", "sms": "pwd sms mfa", "recovery": "pwd mfa"}
+"""The claim amr (RFC 8176, which has no word for recovery codes) after a second factor."""
+_OURS: Final = ("login", "factor", *_WAYS)  # steps that are about logging in
+
+
+class SecondFactor(Exception):
+    """The password was right and is half of it."""
+
+    def __init__(self, ticket: str, ways: tuple[str, ...], until_ms: int) -> None:
+        self.ticket, self.ways, self.until_ms = ticket, ways, until_ms
+        super().__init__()
 
 
 class Provider:
@@ -117,31 +128,45 @@ class Provider:
     async def _page(self, request: BaseRequest, trace: Trace) -> web.Response:
         given, cookie = await self._posted_page(request), cookies.read(request, cookies.LOGIN)
         step: Any = given.get("step")
-        sealed, notice = given.get("page", ""), ""
-        now_ms = self._runtime.clock.now_ms()
-        if cookie is None or step not in _STEPS or not self._is_page_of(sealed, cookie, now_ms):
+        sealed, now_ms = given.get("page", ""), self._runtime.clock.now_ms()
+        page = None if cookie is None else unseal(self._oauth.page_secret, sealed, cookie, now_ms)
+        if page is None or cookie is None or step not in _STEPS:
             return self._show(request, Shown(kind="error", message=STALE))
+        change, notice = await self._answered(request, trace, page, step, given)
         answer = Proceed(
-            sealed=sealed,
-            cookie=cookie,
-            step="again" if step == "code" else step,
+            sealed=sealed, cookie=cookie, step=step if step not in _OURS else "again",
             enterprise_id=client_id_of(given.get("enterprise")),
-        )
-        if step == "login":
-            try:
-                session_id, acr = await self._login(request, trace, given)
-                answer = answer.model_copy(update={"session_id": session_id, "acr": acr})
-            except (TooManyRequests, Unauthenticated, Forbidden) as error:
-                answer, notice = answer.model_copy(update={"step": "again"}), _notice(error)
-        elif step == "code":
-            notice = await self._send_code(request, trace, normal_login(given.get("login", "")[:64]))
-        shown = await self._call(request, trace, answer)
-        if notice:
-            shown = shown.model_copy(update={"login_hint": given.get("login", "")[:64]})
+        )  # fmt: skip
+        shown = await self._call(request, trace, answer.model_copy(update=change))
+        if shown.kind == "login" and "login" in given:
+            shown = shown.model_copy(update={"login_hint": given["login"][:64]})
         return self._show(request, shown, notice)
 
-    def _is_page_of(self, sealed: str, cookie: str, now_ms: int) -> bool:
-        return unseal(self._oauth.page_secret, sealed, cookie, now_ms) is not None
+    async def _answered(
+        self, request: BaseRequest, trace: Trace, page: Interaction, step: str, given: dict[str, str]
+    ) -> tuple[dict[str, Any], str]:
+        """What an answer about logging in has come to, and what the next page says of it."""
+        if step not in _OURS:
+            return {}, ""
+        try:
+            if step == "login":
+                return await self._login(request, trace, page, given), ""
+            if step == "factor":
+                return await self._second(request, trace, page, given), ""
+            if step not in page.ways:
+                return {}, ""
+            return {"step": "way", "way": step}, await self._sent(request, trace, page.ticket, step)
+        except SecondFactor as half:
+            if not half.ways:
+                return {}, "此账号必须两步验证，但还没有可用的方式，请联系本行或企业管理员"
+            way = half.ways[0]
+            update: dict[str, Any] = {"step": "half", "ticket": half.ticket, "ways": half.ways, "way": way}
+            update["ticket_until_ms"] = half.until_ms
+            return update, await self._sent(request, trace, half.ticket, way)
+        except (TooManyRequests, Unauthenticated, Forbidden, Conflict, Invalid) as error:
+            if (error.detail or {}).get("code") == "login_again":
+                return {"step": "restart"}, "等待验证的时间过长，请重新输入密码"
+            return {}, _notice(error, factor=step != "login")
 
     async def _posted_page(self, request: BaseRequest) -> dict[str, str]:
         """What a form of ours says. The edge has refused foreign origins; a browser that posts always names one."""
@@ -152,38 +177,62 @@ class Provider:
         except Refusal as refusal:
             raise Forbidden(refusal.description) from None
 
-    async def _login(self, request: BaseRequest, trace: Trace, given: dict[str, str]) -> tuple[int, int]:
-        """The session that begins, and how strongly the person has proved who they are."""
-        device = digest(cookies.read(request, cookies.DEVICE) or "").hex()[:20]
-        login, code = given.get("login", "")[:64], given.get("code", "")
+    async def _login(
+        self, request: BaseRequest, trace: Trace, page: Interaction, given: dict[str, str]
+    ) -> dict[str, Any]:
+        """The session that begins with a password. Raises `SecondFactor` where that is half of it."""
         fields = {
+            "login": given.get("login", "")[:64] or "-",
             "password": given.get("password", "")[:128] or "-",
-            "device": f"web-{device}",
-            "platform": "browser",
+            "second_factor": page.request.least_acr >= SECOND_FACTOR,
         }
-        phone = normal_login(login)
-        if _SIX.fullmatch(code) and _PHONE.fullmatch(phone):
-            action, fields = "gateway.registration.login", fields | {"phone": phone, "code": code}
-        else:
-            action, fields = "gateway.identity.login", fields | {"login": login or "-"}
+        try:
+            return await self._begun(request, trace, "gateway.identity.login", fields, "pwd")
+        except Unauthenticated as error:
+            detail: dict[str, Any] = error.detail or {}
+            if detail.get("code") != "second_factor_required":
+                raise
+            ways = tuple(one for one in _WAYS if one in detail["ways"])
+            raise SecondFactor(detail["ticket"], ways, detail["expires_ms"]) from None
+
+    async def _second(
+        self, request: BaseRequest, trace: Trace, page: Interaction, given: dict[str, str]
+    ) -> dict[str, Any]:
+        """The session that begins with the second factor."""
+        if not page.ticket or self._runtime.clock.now_ms() >= page.ticket_until_ms:
+            raise Unauthenticated(detail={"code": "login_again"})
+        code = given.get("code", "")
+        if page.way != "recovery":
+            code = "".join(code.split())
+        fields = {"ticket": page.ticket, "way": page.way, "code": code}
+        return await self._begun(request, trace, "gateway.factors.complete_login", fields, _BY[page.way])
+
+    async def _begun(
+        self, request: BaseRequest, trace: Trace, action: str, fields: dict[str, Any], amr: str
+    ) -> dict[str, Any]:
+        fields = fields | {"device": _device(request), "platform": "browser"}
         answer = await self._runtime.calls.perform(
             action, fields, principal=None, source=self._source(request), trace=trace
         )
-        principal = self._tokens.verify(answer.value["access_token"])
-        return principal.session_id, principal.acr
+        who = self._tokens.verify(answer.value["access_token"])
+        return {"step": "login", "session_id": who.session_id, "acr": who.acr, "amr": amr}
 
-    async def _send_code(self, request: BaseRequest, trace: Trace, phone: str) -> str:
-        """Send a code to a phone; what the page says of it, which is the same for numbers that nobody has."""
-        if not _PHONE.fullmatch(phone):
-            return "请先填写手机号"
-        fields, source = {"phone": phone, "purpose": "login"}, self._source(request)
+    async def _sent(self, request: BaseRequest, trace: Trace, ticket: str, way: str) -> str:
+        """Send a code, where that is the way; what the page says of it."""
+        if way != "sms":
+            return ""
+        fields = {"ticket": ticket, "device": _device(request)}
         try:
             await self._runtime.calls.perform(
-                "gateway.codes.send", fields, principal=None, source=source, trace=trace
+                "gateway.factors.send_login_code",
+                fields,
+                principal=None,
+                source=self._source(request),
+                trace=trace,
             )
         except TooManyRequests as error:
             return _notice(error)
-        return "验证码已发送，两分钟内有效"
+        return SENT
 
     async def _logout(self, request: BaseRequest, trace: Trace) -> web.Response:
         cookie = cookies.read(request, cookies.LOGIN)
@@ -369,11 +418,20 @@ def _secret(given: dict[str, str], name: str) -> SecretStr:
 # --- answers ----------------------------------------------------------------------------------------------------------
 
 
-def _notice(error: BankhubError) -> str:
+def _device(request: BaseRequest) -> str:
+    """What a browser is called as a device."""
+    return f"web-{digest(cookies.read(request, cookies.DEVICE) or '').hex()[:20]}"
+
+
+def _notice(error: BankhubError, *, factor: bool = False) -> str:
     if isinstance(error, TooManyRequests):
         wait_s = max(1, -(-(error.retry_ms or 1000) // 1000))
         return f"尝试次数过多，请 {wait_s} 秒后再试"
-    return "账号、密码或验证码不正确" if isinstance(error, Unauthenticated) else "此账号暂时无法登录"
+    if isinstance(error, Conflict):
+        return "此账号在其他设备上的登录过多，请先退出一个"
+    if isinstance(error, Unauthenticated | Invalid):
+        return "验证码不正确或已失效" if factor else "账号或密码不正确"
+    return "此账号暂时无法登录"
 
 
 def _refused(refusal: Refusal) -> Reply:

@@ -33,6 +33,7 @@ apps = Table(
     Column("jwks", Text, nullable=True),  # JSON: the client's public keys
     Column("redirect_uris", Text, nullable=False),  # JSON list, compared character by character
     Column("logout_uris", Text, nullable=False),  # JSON list
+    Column("backchannel_uri", String(512), nullable=True),  # is told when a session has ended
     Column("sector", String(255), nullable=False),  # apps of one sector see the same `sub`
     Column("scopes", Text, nullable=False),  # approved for it at most, separated by spaces
     Column("machine", SmallInteger, nullable=False),  # 1: may act for itself (client credentials)
@@ -85,6 +86,9 @@ families = Table(
     Column("session_id", BigInteger, nullable=False),  # when that ends, so does this
     Column("scopes", Text, nullable=False),
     Column("acr", SmallInteger, nullable=False),
+    Column(
+        "amr", String(64), nullable=True
+    ),  # RFC 8176, separated by spaces; not known of our own clients' logins
     Column("authenticated_at", _TIME, nullable=False),
     Column("jkt", String(64), nullable=True),  # thumbprint of the DPoP key it is bound to
     Column("created_at", _TIME, nullable=False),
@@ -92,6 +96,7 @@ families = Table(
     Column("ended_at", _TIME, nullable=True),
     Column("ended_why", String(16), nullable=True),  # replay | reuse | revoked | logout
     Index("ix_gateway_app_families_grant", "grant_id"),
+    Index("ix_gateway_app_families_session", "session_id"),
     Index("ix_gateway_app_families_ended", "ended_at"),
     Index("ix_gateway_app_families_expires", "expires_at"),
 )
@@ -138,6 +143,7 @@ browsers = Table(
     Column("session_id", BigInteger, nullable=False),
     Column("person_id", BigInteger, nullable=False),
     Column("acr", SmallInteger, nullable=False),
+    Column("amr", String(64), nullable=True),
     Column("authenticated_at", _TIME, nullable=False),
     Column("used_at", _TIME, nullable=False),
     Index("ix_gateway_app_browsers_used", "used_at"),

@@ -73,7 +73,14 @@ async def _begin(
     await tries.succeeded(ctx, one)
     if rehashed is not None:
         await people.set_password(ctx.tx, person_id, rehashed, before=stored)
-    return await begin_or_ask(ctx, person_id, command.device, command.platform, command.enterprise_id)
+    return await begin_or_ask(
+        ctx,
+        person_id,
+        command.device,
+        command.platform,
+        command.enterprise_id,
+        wants_two=command.second_factor,
+    )
 
 
 # --- refresh --------------------------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 import pytest
 from aiohttp import web
 
+from gateway.factors import rules, store
 from tests.gateway.oauth.chromium import Chromium
 from tests.gateway.oauth.conftest import Kit, Verifier
 
@@ -84,6 +85,44 @@ async def test_a_person_logs_in_agrees_and_comes_back(kit: Kit, app_page: str) -
         await browser.run("document.querySelector('button.main').click()")
         await browser.until("location.pathname === '/bye'")
     assert await kit.members(tokens.json["access_token"]) == 401
+
+
+@pytest.mark.requirement("W10", "S07")
+async def test_a_second_factor_is_typed_on_a_phone(kit: Kit, app_page: str) -> None:
+    app, secret = await kit.register(redirect_uris=[f"{app_page}/cb"]), b"12345678901234567890"
+    me, runtime, clock = kit.world.people["chenjing"], kit.world.runtime, kit.world.clock
+    await runtime.db.run(store.replace, runtime.columns, me.person_id, secret, clock.now())
+    await runtime.db.run(store.confirm, me.person_id, clock.now())
+    try:
+        async with Chromium() as browser:
+            await browser.open(f"{kit.url}/oauth/authorize?{urlencode(kit.request(app, Verifier()))}")
+            await browser.until("!!document.querySelector('#password')")
+            await browser.run("document.querySelector('#login').value = 'chenjing'")
+            await browser.run(f"document.querySelector('#password').value = '{me.password}'")
+            await browser.run("document.querySelector('button.main').click()")
+            await browser.until("document.title.startsWith('两步验证')")
+            assert await browser.run("document.activeElement.id") == "code", "one can type at once"
+            await _look(browser, "factor")
+            await browser.run("document.querySelector('#code').value = '000000'")
+            await browser.run("document.querySelector('button.main').click()")
+            await browser.until("!!document.querySelector('[role=alert]')")
+            await _look(browser, "factor-refused")
+            for way in ("recovery", "sms"):
+                await browser.run(f"document.querySelector('button[value={way}]').click()")
+                await browser.until(f"!document.querySelector('button.plain[value={way}]')")
+                await _look(browser, f"factor-{way}")
+            await browser.run("document.querySelector('button[value=totp]').click()")
+            await browser.until("!document.querySelector('button[value=totp]')")
+            clock.advance(30_000)
+            code = rules.hotp(secret, clock.now_ms() // 30_000)
+            await browser.run(f"document.querySelector('#code').value = '{code}'")
+            # as the key Enter does: the first button of the form
+            await browser.run(
+                "document.querySelector('form').requestSubmit(document.querySelector('button'))"
+            )
+            await browser.until("document.title.startsWith('授权确认')")
+    finally:
+        await runtime.db.run(store.remove, me.person_id)
 
 
 async def test_choosing_and_being_refused(kit: Kit) -> None:
