@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import aiohttp
 
+from hub.chat.second import Ask, complete
 from hub.client import Closed, HubError, Token
 
 FRESH_S: Final = 90.0  # a token with less left is renewed before it is used
@@ -43,12 +44,23 @@ class Account:
         enterprise: Mapping[str, Any] | None = self._session["enterprise"]
         return enterprise or {"name": "尚未加入企业"}
 
-    async def log_in(self) -> None:
-        """Raises `HubError` for a refusal, `OSError` when the gateway is not there."""
+    async def log_in(self, ask: Ask | None = None) -> None:
+        """Raises `HubError` for a refusal, `OSError` when the gateway is not there.
+
+        `ask`: for a second factor, where one is needed; `NoFactor` where it is not given.
+        """
         fields = {
             "login": self._login, "password": self._password, "device": self._device, "platform": "terminal",
         }  # fmt: skip
-        self._session = await self._post("gateway.identity.login", fields)
+        session: Mapping[str, Any] | None = None
+        while session is None:
+            try:
+                session = await self._post("gateway.identity.login", fields)
+            except HubError as error:
+                if ask is None or error.detail.get("code") != "second_factor_required":
+                    raise
+                session = await complete(self._post, ask, error.detail, self._device, "terminal")
+        self._session = session
 
     async def log_out(self) -> None:
         """Ends the session on the server too."""
@@ -69,6 +81,8 @@ class Account:
                 except HubError as final:
                     if final.temporary:
                         raise
+                    if final.detail.get("code") == "second_factor_required":
+                        raise Closed(4500, "登录已到期，请重新运行并完成两步验证") from error
                     raise Closed(4500, final.message) from error
         return Token(str(self._session["access_token"]), int(self._session["access_expires_ms"]))
 
@@ -83,6 +97,6 @@ class Account:
             if answer.status >= 400:
                 raise HubError(
                     body.get("code", "internal"), body.get("detail", ""), temporary=bool(body.get("temporary")),
-                    retry_ms=body.get("retry_ms") or 0,
+                    retry_ms=body.get("retry_ms") or 0, detail=body.get("errors"),
                 )  # fmt: skip
             return body or {}

@@ -16,6 +16,7 @@ from hub.chat.commands import Commands
 from hub.chat.faces import Face, Plain, Terminal
 from hub.chat.model import Model
 from hub.chat.ports import Shelf
+from hub.chat.second import Ask, NoFactor, at_terminal
 from hub.chat.talk import Talk, explained
 from hub.chat.words import line, people_in
 from hub.client import INBOX, Client, Closed, Disconnected, Entry, Heard, HubError, Marks, Presence, Signal
@@ -34,14 +35,18 @@ async def chat(
     to: str | None = None,
     face: Face | None = None,
     shelf: Callable[[Account], Shelf] | None = None,
+    ask: Ask = at_terminal,
 ) -> int:
     """Talks until the end of input; the exit code. Without a terminal it reads lines and prints lines."""
     device = f"terminal-{os.urandom(4).hex()}"  # several terminals of one person are several devices
     async with Account(gateway_url, login, password, device) as account:
         try:
-            await account.log_in()
+            await account.log_in(ask)
         except HubError as error:
             sys.stderr.write(f"登录失败：{explained(error)}\n")
+            return 1
+        except NoFactor as error:
+            sys.stderr.write(f"登录失败：{error}\n")
             return 1
         except (OSError, aiohttp.ClientError, TimeoutError) as error:
             sys.stderr.write(
@@ -75,6 +80,7 @@ class Program:
         self._commands = Commands(self.talk).table()
         self._typed_s = 0.0
         self._away = False  # disconnected, and said so
+        self._barred = False  # logged in, but may not talk here
 
     def _prompt(self) -> str:
         return self.talk.prompt()
@@ -107,7 +113,7 @@ class Program:
         if ended is not None:
             self.face.show(f"会话已结束：{ended.reason}（{ended.code}）", "bad")
             return 1
-        return 0
+        return 1 if self._barred else 0
 
     # --- in -------------------------------------------------------------------------------------------------------
 
@@ -192,7 +198,14 @@ class Program:
 
     async def _type(self, to: str | None) -> None:
         talk, open_one = self.talk, self._commands["/进入"]
-        await talk.load()
+        try:
+            await talk.load()
+        except HubError as error:
+            if error.code != "forbidden":
+                raise
+            self._barred = True
+            self.face.show("此账号没有企业聊天的权限（本行工作人员与访客不参与企业聊天）", "bad")
+            return
         if isinstance(self.face, Terminal):
             self.face.complete([*self._commands, *(f"@{name}" for name in self.model.names.values())])
         if self.model.conversations:

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
 
 from core.clock import SystemClock
 from core.db import connect
 from core.runtime import Runtime
 from gateway import demo
+from gateway.factors import rules, store
 from gateway.service import GatewayService
+from gateway.sms.outbox import FILE
 from house.compose import services
 from hub.api import signal_person
 from hub.chat import chat
@@ -166,9 +170,24 @@ class House:
     """A gateway and a hub in this process, with the demonstration's people."""
 
     def __init__(
-        self, gateway_url: str, hub_url: str, people: dict[str, demo.DemoPerson], runtime: Runtime
+        self, runtime: Runtime, gateway: GatewayService, hub_url: str, people: dict[str, demo.DemoPerson]
     ) -> None:
-        self.gateway_url, self.hub_url, self.people, self.runtime = gateway_url, hub_url, people, runtime
+        self.runtime, self.gateway, self.people = runtime, gateway, people
+        self.gateway_url, self.hub_url = f"http://127.0.0.1:{gateway.port}", hub_url
+
+    async def newest_code(self) -> str:
+        """What the newest short message says."""
+        await self.gateway.parts.sms.settled()
+        text = (self.runtime.settings.var_dir / FILE).read_text().splitlines()[-1]
+        found = re.search(r"(?<!\d)\d{6}(?!\d)", orjson.loads(text)["text"])
+        assert found is not None
+        return found[0]
+
+    async def enrol(self, person: demo.DemoPerson, secret: bytes) -> None:
+        """An authenticator with this secret."""
+        now, columns = self.runtime.clock.now(), self.runtime.columns
+        await self.runtime.db.run(store.replace, columns, person.person_id, secret, now)
+        await self.runtime.db.run(store.confirm, person.person_id, now)
 
     @asynccontextmanager
     async def chatting(
@@ -204,7 +223,7 @@ async def house(database: str, tmp_path: Path) -> AsyncIterator[House]:
         async with process(settings, made, clock=clock) as runtime:
             people = {one.login: one for one in await demo.seed(runtime)}
             gateway = next(service for service in made if isinstance(service, GatewayService))
-            yield House(f"http://127.0.0.1:{gateway.port}", f"ws://127.0.0.1:{port}", people, runtime)
+            yield House(runtime, gateway, f"ws://127.0.0.1:{port}", people)
     finally:
         await db.close()
 
@@ -346,3 +365,70 @@ async def test_a_wrong_password_and_a_missing_gateway_are_told(
     told = capsys.readouterr().err
     assert "登录名或密码不正确" in told
     assert "连接不上网关" in told
+
+
+async def test_the_banks_staff_are_asked_for_a_code(house: House, capsys: pytest.CaptureFixture[str]) -> None:
+    asked: list[str] = []
+
+    async def ask(question: str) -> str:
+        asked.append(question)
+        match len(asked):
+            case 1:
+                return "12345"
+            case 2:
+                return "s"  # another message, too soon
+            case 3:
+                return "000000"
+            case _:
+                return await house.newest_code()
+
+    script = Script()
+    staff = house.people["sunqiang"]
+    task = asyncio.create_task(
+        chat(
+            gateway_url=house.gateway_url, hub_url=house.hub_url, login=staff.login,
+            password=staff.password, face=script, ask=ask,
+        )
+    )  # fmt: skip
+    await script.sees("您好")
+    await script.sees("没有企业聊天的权限")
+    assert await task == 1, "logged in, but the bank's staff do not talk in enterprises"
+    told = capsys.readouterr().err
+    for said_so in ("验证码已发送到你绑定的手机", "验证码是 6 位数字", "太频繁了", "验证码不正确或已失效"):
+        assert said_so in told
+    assert all("短信验证码" in question for question in asked)
+
+
+async def test_who_has_an_authenticator_is_asked_for_its_code(house: House) -> None:
+    staff, clock, secret = house.people["liuyang"], SystemClock(), b"12345678901234567890"
+    await house.enrol(staff, secret)
+    asked: list[str] = []
+
+    async def ask(question: str) -> str:
+        asked.append(question)
+        return rules.hotp(secret, clock.now_ms() // 30_000)
+
+    script = Script()
+    task = asyncio.create_task(
+        chat(
+            gateway_url=house.gateway_url, hub_url=house.hub_url, login=staff.login,
+            password=staff.password, face=script, ask=ask,
+        )
+    )  # fmt: skip
+    await script.sees("您好")
+    script.type("/退出")
+    assert await task == 0
+    assert len(asked) == 1
+    assert "验证器动态码，或恢复码" in asked[0]
+
+
+async def test_without_anybody_to_type_the_code_it_ends(
+    house: House, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def ask(question: str) -> str:
+        raise EOFError
+
+    staff = house.people["sunqiang"]
+    given = {"hub_url": house.hub_url, "login": "sunqiang", "password": staff.password, "face": Script()}
+    assert await chat(gateway_url=house.gateway_url, ask=ask, **given) == 1  # type: ignore[arg-type]
+    assert "没有输入验证码" in capsys.readouterr().err
