@@ -50,8 +50,9 @@ C1_NAMES: Final = frozenset(
     permissions phone_index_key phone_key point position previous previous_until prompt proof proposed proposed_by
     published purpose reach read reason recovery_left redirect redirect_uri redirect_uris registered removed
     reply_to resource_server risk role roles runs scope scopes seal_no secret_key secret_no sector sent seq sessions
-    signature signed_by sms stage state status step strong summary suspended totp traceparent transfer tries unread
+    signature signed_by sms stage state status step summary suspended totp traceparent transfer tries unread
     uses uses_max version way ways why worker
+    amr backchannel_uri second_factor
     """.split()
 )
 C1_ENDINGS: Final = ("_id", "_ids", "_at", "_ms", "_s", "_digest", "_seq")

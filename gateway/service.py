@@ -31,7 +31,7 @@ from gateway.http import Edge
 from gateway.identity import actions as identity
 from gateway.invitations import actions as invitations
 from gateway.members import actions as members
-from gateway.oauth import authorize, exchange, inquiries, leaving, sign_in
+from gateway.oauth import authorize, backchannel, exchange, inquiries, leaving, sign_in
 from gateway.oauth import store as oauth_store
 from gateway.oauth.apps import actions as apps
 from gateway.oauth.parts import ENDED as APPS_ENDED
@@ -83,7 +83,7 @@ class GatewayService(Service):
         *actions_in(access, devices, factors, webhooks, stepup),
         *actions_in(apps, authorize, exchange, inquiries, leaving, sign_in),
     )
-    handlers = (*handlers_in(events), *webhooks.handlers())
+    handlers = (*handlers_in(events, backchannel), *webhooks.handlers())
     jobs: Sequence[Job] = (Job("gateway.sessions.purge", purge, schedule=Every(3600)),)
 
     def __init__(
@@ -123,9 +123,10 @@ class GatewayService(Service):
     async def start(self, runtime: Runtime) -> None:
         """Hear of ended sessions, then open the door. Raises `OSError` where the port is taken."""
         parts = self._parts = Parts(runtime, self._tokens, self._permissions, self._all_actions)
-        mine = (resealing(runtime.columns), parts.webhooks.job(), parts.webhooks.purge())
-        self.jobs = (*type(self).jobs, *mine, *privacy_jobs(runtime.columns))
         oauth = self._oauth = OAuth(runtime, self._tokens, parts.permissions)
+        told = backchannel.BackChannel(runtime, oauth, parts.webhooks.egress)
+        mine = (resealing(runtime.columns), parts.webhooks.job(), parts.webhooks.purge(), told.job())
+        self.jobs = (*type(self).jobs, *mine, *privacy_jobs(runtime.columns))
         parts.learn(oauth.catch_up)
         await runtime.bus.subscribe(ENDED, parts.hear)
         await runtime.bus.subscribe(APPS_ENDED, oauth.hear)

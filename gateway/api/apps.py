@@ -30,6 +30,7 @@ class App(Value):
     auth_method: ClientAuth
     redirect_uris: list[str]
     logout_uris: list[str]
+    backchannel_uri: str | None = None
     scopes: list[str]
     machine: bool
     money_related: bool
@@ -100,6 +101,7 @@ class _Registration(Command[RegisteredApp]):
     auth_method: ClientAuth
     redirect_uris: Annotated[list[Uri], Field(max_length=10, default_factory=list)]
     logout_uris: Annotated[list[Uri], Field(max_length=10, default_factory=list)]
+    backchannel_uri: Uri | None = None  # is told when a session has ended: OpenID Connect Back-Channel Logout
     scopes: Scopes
     jwks: dict[str, Any] | None = None  # public keys, for private_key_jwt
     machine: bool = False

@@ -135,7 +135,7 @@ async def proceed(ctx: Context, command: Proceed) -> Shown:
     elif command.step == "half":
         interaction = replace(
             interaction,
-            ticket=command.ticket,
+            ticket=command.ticket.get_secret_value(),
             ticket_until_ms=command.ticket_until_ms,
             way=command.way,
             ways=command.ways,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import Field, StringConstraints
+from pydantic import Field, SecretStr, StringConstraints
 
 from core.actions import Command, Id, Secret, Value
 
@@ -79,7 +79,7 @@ class Proceed(Command[Shown], action="gateway.oauth.proceed"):
     session_id: Id = 0
     acr: int = 0
     amr: str = ""
-    ticket: str = ""
+    ticket: Secret = SecretStr("")
     ticket_until_ms: int = 0
     way: str = ""
     ways: tuple[str, ...] = ()

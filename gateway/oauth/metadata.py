@@ -48,6 +48,8 @@ def document(issuer: str, scopes: Iterable[str]) -> dict[str, Any]:
         "revocation_endpoint": issuer + REVOKE,
         "introspection_endpoint": issuer + INTROSPECT,
         "end_session_endpoint": issuer + LOGOUT,
+        "backchannel_logout_supported": True,
+        "backchannel_logout_session_supported": True,
         "scopes_supported": sorted(scopes),
         "response_types_supported": ["code"],
         "response_modes_supported": ["query"],

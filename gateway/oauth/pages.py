@@ -96,8 +96,8 @@ def _login(shown: Shown, notice: str) -> str:
 
 _WAYS: Final = {
     # way: (what to do, the label, what the way is called on the button that leads to it)
-    "totp": ("打开手机上的验证器应用，输入此账号当前显示的 6 位数字。", "动态验证码", "改用验证器应用"),
-    "sms": ("输入发送到你绑定手机的 6 位验证码。", "短信验证码", "改用短信验证码"),
+    "totp": ("打开手机上的验证器应用，输入此账号当前显示的 6 位数字。", "动态验证码", "改用动态码"),
+    "sms": ("输入发送到你绑定手机的 6 位验证码。", "短信验证码", "改用短信"),
     "recovery": ("输入开启两步验证时保存的任意一个恢复码，每个只能用一次。", "恢复码", "改用恢复码"),
 }
 _SIX: Final = (
@@ -111,21 +111,19 @@ _WORDS: Final = (
 
 def _factor(shown: Shown, notice: str) -> str:
     told, label, _ = _WAYS[shown.way]
-    again = (
-        '<button name="step" value="sms" formnovalidate>重新发送短信</button>' if shown.way == "sms" else ""
-    )
     others = "".join(
-        f'<button class="plain" name="step" value="{way}" formnovalidate>{_WAYS[way][2]}</button>'
-        for way in shown.ways
-        if way != shown.way
+        f'<button class="plain" name="step" value="{way}" formnovalidate>'
+        f"{_WAYS[way][2] if way != shown.way else '重发短信'}</button>"
+        for way in sorted(shown.ways, key=lambda way: way != shown.way)
+        if way != shown.way or way == "sms"
     )
     return f'<h1>两步验证</h1><p class="soft">密码正确。{told}</p>{_problem(notice)}' + _form(
         shown,
         f'<label for="code">{label}</label>'
         f'<input id="code" name="code" required autofocus {_WORDS if shown.way == "recovery" else _SIX}>'
-        f'<button class="main" name="step" value="factor">验证</button>{again}{others}'
-        '<button class="plain" name="step" value="restart" formnovalidate>换一个账号登录</button>'
-        '<button class="plain" name="step" value="deny" formnovalidate>取消</button>',
+        f'<button class="main" name="step" value="factor">验证</button><div class="others">{others}</div>'
+        '<div class="others"><button class="plain" name="step" value="restart" formnovalidate>换一个账号</button>'
+        '<button class="plain" name="step" value="deny" formnovalidate>取消</button></div>',
     )
 
 
@@ -140,8 +138,8 @@ def _select(shown: Shown) -> str:
         + _form(shown, f'<input type="hidden" name="step" value="select">{rows}')
         + _form(
             shown,
-            '<button class="plain" name="step" value="other">换一个账号登录</button>'
-            '<button class="plain" name="step" value="deny">取消</button>',
+            '<div class="others"><button class="plain" name="step" value="other">换一个账号</button>'
+            '<button class="plain" name="step" value="deny">取消</button></div>',
         )
     )
 
@@ -176,7 +174,7 @@ def _leave(shown: Shown) -> str:
     return (
         f"<h1>退出登录</h1><p>{escape(shown.person)}，{asks}</p>"
         f'<form method="post" action="{LOGOUT}"><input type="hidden" name="page" value="{escape(shown.sealed)}">'
-        '<button class="main">退出</button></form>'
+        '<button class="main">退出</button></form><p class="soft">不想退出，关闭此页面即可。</p>'
     )
 
 

@@ -48,6 +48,23 @@ _ENDED_SINCE = sql(
 )
 
 
+_TOLD = sql(
+    """
+    SELECT DISTINCT f.app_id FROM gateway_app_families f
+    JOIN gateway_apps a ON a.app_id = f.app_id AND a.state = 'active' AND a.backchannel_uri IS NOT NULL
+    WHERE f.session_id = $1 AND EXISTS (
+        SELECT 1 FROM gateway_app_refresh_tokens t WHERE t.family_id = f.family_id)
+    ORDER BY f.app_id
+    """,
+    exempt="a session belongs to a person, who may have used apps in several enterprises with it",
+)
+
+
+async def told_of_session(db: Queries, session_id: int) -> list[int]:
+    """The apps that came to tokens by this session and want to hear of its end."""
+    return [row["app_id"] for row in await db.fetch(_TOLD, session_id)]
+
+
 async def insert_family(
     db: Queries,
     family_id: int,

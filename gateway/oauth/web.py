@@ -160,7 +160,12 @@ class Provider:
             if not half.ways:
                 return {}, "此账号必须两步验证，但还没有可用的方式，请联系本行或企业管理员"
             way = half.ways[0]
-            update: dict[str, Any] = {"step": "half", "ticket": half.ticket, "ways": half.ways, "way": way}
+            update: dict[str, Any] = {
+                "step": "half",
+                "ticket": SecretStr(half.ticket),
+                "ways": half.ways,
+                "way": way,
+            }
             update["ticket_until_ms"] = half.until_ms
             return update, await self._sent(request, trace, half.ticket, way)
         except (TooManyRequests, Unauthenticated, Forbidden, Conflict, Invalid) as error:

@@ -33,6 +33,7 @@ from gateway.api.apps import (
 from gateway.oauth.apps import rules, store
 from gateway.oauth.parts import oauth
 from gateway.oauth.rules import digest
+from gateway.parts import parts
 
 _FEW = Rate(burst=20, per_s=0.2)  # nobody registers apps by the hundred
 
@@ -48,6 +49,7 @@ def shown(client: rules.Client, enterprise_id: int) -> App:
             "auth_method": client.auth_method,
             "redirect_uris": list(client.redirect_uris) if own else [],
             "logout_uris": list(client.logout_uris) if own else [],
+            "backchannel_uri": client.backchannel_uri if own else None,
             "scopes": sorted(client.scopes),
             "machine": client.machine,
             "money_related": client.money_related,
@@ -90,6 +92,13 @@ async def _register(
         raise Invalid("who introspects must prove who it is")
     if any(oauth(ctx).is_own(uri) for uri in (*command.redirect_uris, *command.logout_uris)):
         raise Invalid("this is an address of ours")
+    why = (
+        None
+        if command.backchannel_uri is None
+        else parts(ctx).webhooks.egress.refused(command.backchannel_uri)
+    )
+    if why is not None:
+        raise Invalid(f"backchannel_uri: {why}")
     app_id = ctx.ids.next()
     client = rules.Client(
         app_id=app_id,
@@ -105,6 +114,7 @@ async def _register(
         money_related=command.money_related,
         resource_server=resource_server,
         active=True,
+        backchannel_uri=command.backchannel_uri,
     )
     secret = ctx.rng.token() if command.auth_method == "client_secret_basic" else None
     await store.insert(

@@ -45,6 +45,7 @@ class Client:
     money_related: bool
     resource_server: bool
     active: bool
+    backchannel_uri: str | None = None  # is told when a session of its people has ended
 
     @property
     def client_id(self) -> str:

@@ -18,14 +18,14 @@ SUSPENDED: Final = "suspended"
 
 _COLUMNS: Final = (
     "app_id, enterprise_id, published, title, auth_method, redirect_uris, logout_uris, sector, scopes, machine, "
-    "money_related, resource_server, state"
+    "money_related, resource_server, state, backchannel_uri"
 )
 _INSERT = sql(
     """
     INSERT INTO gateway_apps (app_id, enterprise_id, published, title, auth_method, secret_digest, jwks, redirect_uris,
                               logout_uris, sector, scopes, machine, money_related, resource_server, state, created_at,
-                              changed_at)
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $16)
+                              changed_at, backchannel_uri)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $16, $17)
     """
 )
 _APP = sql(
@@ -78,6 +78,7 @@ async def insert(
         int(client.resource_server),
         ACTIVE,
         now,
+        client.backchannel_uri,
     )
 
 
@@ -105,6 +106,7 @@ def _client(row: Record) -> Client:
         money_related=bool(row["money_related"]),
         resource_server=bool(row["resource_server"]),
         active=row["state"] == ACTIVE,
+        backchannel_uri=row["backchannel_uri"],
     )
 
 

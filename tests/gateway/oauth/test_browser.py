@@ -107,9 +107,9 @@ async def test_a_second_factor_is_typed_on_a_phone(kit: Kit, app_page: str) -> N
             await browser.run("document.querySelector('button.main').click()")
             await browser.until("!!document.querySelector('[role=alert]')")
             await _look(browser, "factor-refused")
-            for way in ("recovery", "sms"):
+            for way, label in (("recovery", "恢复码"), ("sms", "短信验证码")):
                 await browser.run(f"document.querySelector('button[value={way}]').click()")
-                await browser.until(f"!document.querySelector('button.plain[value={way}]')")
+                await browser.until(f"document.querySelector('label').textContent === '{label}'")
                 await _look(browser, f"factor-{way}")
             await browser.run("document.querySelector('button[value=totp]').click()")
             await browser.until("!document.querySelector('button[value=totp]')")
