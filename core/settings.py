@@ -229,7 +229,9 @@ class Settings(BaseSettings):
     oauth_interaction_s: float = Field(default=600.0, gt=0)  # to type a password and read what is asked for
     oauth_browser_idle_s: float = Field(default=600.0, gt=0)  # logged in on our pages without doing anything
     oauth_browser_s: float = Field(default=12 * 3600.0, gt=0)  # and at most
-    oauth_assertion_s: float = Field(default=300.0, gt=0, le=600)  # of a client's signed proof
+    oauth_assertion_s: float = Field(
+        default=3600.0, gt=0, le=3600
+    )  # of a client's signed proof, which is good once
     oauth_bridge_s: float = Field(default=600.0, gt=0, le=600)
     oauth_form_bytes: int = Field(default=16 << 10, ge=1024)  # of one post: tokens, not documents
 

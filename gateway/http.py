@@ -65,15 +65,18 @@ class Edge:
         routes: Mapping[tuple[str, str], Handler] | None = None,
         *,
         shared: Collection[str] = (),
+        sent_to: Collection[str] = (),
         apps: AppTokens | None = None,
     ) -> None:
         """`routes`: what features serve, by method and path. Pages of any origin may call the `shared` paths, which
-        must not look at cookies. `apps` knows the tokens of apps that are not ours, for actions only."""
+        must not look at cookies, and may send a browser to `sent_to` with a form, which must do nothing by itself.
+        `apps` knows the tokens of apps that are not ours, for actions only."""
         settings = runtime.settings
         probes = Probes(runtime).routes
         self._routes = {**probes, **Reference(runtime).routes, **(routes or {})}
         self._unlimited = frozenset(path for _, path in probes)
         self._shared = frozenset(shared)
+        self._sent_to = frozenset(sent_to)
         self._runtime = runtime
         self._tokens = tokens
         self._apps = apps
@@ -149,6 +152,8 @@ class Edge:
                 "Access-Control-Expose-Headers": _EXPOSED,
             }
         if urlsplit(origin).netloc == host and origin.startswith(("https://", "http://")):
+            return {}
+        if request.method == "POST" and request.rel_url.raw_path in self._sent_to:
             return {}
         raise Refusal(403, Forbidden("this origin may not call"), {"Vary": "Origin"})
 

@@ -37,7 +37,7 @@ from gateway.oauth.apps import actions as apps
 from gateway.oauth.parts import ENDED as APPS_ENDED
 from gateway.oauth.parts import REGISTERED as APPS_REGISTERED
 from gateway.oauth.parts import OAuth
-from gateway.oauth.web import SHARED, Provider
+from gateway.oauth.web import SENT_TO, SHARED, Provider
 from gateway.parts import ENDED, Parts
 from gateway.people.reseal import resealing
 from gateway.privacy import actions as privacy
@@ -136,7 +136,7 @@ class GatewayService(Service):
         if not self._listen:
             return
         settings, provider = runtime.settings, Provider(runtime, self._tokens, oauth)
-        edge = Edge(runtime, self._tokens, provider.routes, shared=SHARED, apps=oauth.tokens)
+        edge = Edge(runtime, self._tokens, provider.routes, shared=SHARED, sent_to=SENT_TO, apps=oauth.tokens)
         provider.address_of = edge.address_of
         server = GuardedServer(edge.handle, settings, edge.malformed)
         runner = web.ServerRunner(server, handle_signals=False, shutdown_timeout=settings.drain_s)

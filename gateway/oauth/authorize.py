@@ -11,10 +11,11 @@ import orjson
 from core.actions import INTERNAL, Context, Principal, Rate, action
 from core.clock import to_ms
 from core.db import Record
+from core.errors import Unauthenticated
 from gateway.identity import store as people
 from gateway.oauth import rules, store
 from gateway.oauth.apps import store as apps
-from gateway.oauth.apps.rules import Client, effective, held_scopes
+from gateway.oauth.apps.rules import Client, effective, held_scopes, subject
 from gateway.oauth.clients import authenticate
 from gateway.oauth.commands import Offered, Open, Proceed, Push, Reply, Shown
 from gateway.oauth.parts import oauth
@@ -42,7 +43,9 @@ async def push(ctx: Context, command: Push) -> Reply:
         redirect_uri = rules.redirect_uri_of(client, given.get("redirect_uri"))
         if command.jkt is not None and given.setdefault("dpop_jkt", command.jkt) != command.jkt:
             raise Refusal("invalid_dpop_proof", "the proof is of another key than dpop_jkt")
-        request = rules.authorization(client, redirect_uri, given, pushed=True)
+        request = rules.authorization(
+            client, redirect_uri, given, pushed=True, subject=hinted(ctx, client, given)
+        )
     except Refusal as refusal:
         return refused(refusal)
     token, life_s = ctx.rng.token(), ctx.runtime.settings.oauth_pushed_s
@@ -50,6 +53,25 @@ async def push(ctx: Context, command: Push) -> Reply:
     kept = orjson.dumps(request.plain()).decode()
     await store.push(ctx.tx, rules.digest(token), client.app_id, kept, until)
     return Reply(status=201, body={"request_uri": PUSHED + token, "expires_in": int(life_s)})
+
+
+def hinted(ctx: Context, client: Client, given: dict[str, str]) -> str:
+    """Whom the request must be about (OpenID Connect Core, 3.1.2.1): the `sub` of its hint. Raises `Refusal`."""
+    hint = given.get("id_token_hint")
+    if hint is None:
+        return ""
+    try:
+        claims = oauth(ctx).tokens.read_hint(hint)
+    except Unauthenticated:
+        raise Refusal("invalid_request", "the id_token_hint is no ID token of ours") from None
+    if claims["aud"] != client.client_id:
+        raise Refusal("invalid_request", "the id_token_hint is of another client")
+    return str(claims["sub"])
+
+
+def is_expected(ctx: Context, client: Client, request: Request, person_id: int) -> bool:
+    """Whether the request may be about this person."""
+    return request.subject in ("", subject(oauth(ctx).subject_secret, client.sector, person_id))
 
 
 def refused(refusal: Refusal) -> Reply:
@@ -81,7 +103,8 @@ async def open_request(ctx: Context, command: Open) -> Shown:
         except Refusal:
             return Shown(kind="error", message=_ADDRESS, app=client.title)
         try:
-            request = rules.authorization(client, redirect_uri, given, pushed=False)
+            about = hinted(ctx, client, given)
+            request = rules.authorization(client, redirect_uri, given, pushed=False, subject=about)
         except Refusal as refusal:
             state = given.get("state", "")
             return _back(ctx, redirect_uri, state if len(state) <= 512 else None, refusal)
@@ -206,6 +229,7 @@ async def _go_on(
             fresh=interaction.fresh == there["session_id"],
             authenticated_ms=to_ms(there["authenticated_at"]),
             acr=there["acr"],
+            expected=is_expected(ctx, client, request, there["person_id"]),
             choices=await _choices(ctx, client, request, there["person_id"], there["acr"]),
             chosen=interaction.chosen,
             agreed=agreed,

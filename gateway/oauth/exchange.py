@@ -92,7 +92,8 @@ async def _of_refresh(ctx: Context, client: Client, given: dict[str, str], jkt: 
         family_ended=family["ended_at"] is not None,
         jkt=family["jkt"],
     )
-    verdict = rules.judge_refresh(token, client.app_id, jkt, ctx.clock.now_ms())
+    proved = client.auth_method != "none" and not client.money_related
+    verdict = rules.judge_refresh(token, client.app_id, jkt, ctx.clock.now_ms(), proved=proved)
     await _unless_good(ctx, verdict, family, "reuse")
     scopes = rules.fewer_scopes(given.get("scope"), frozenset(family["scopes"].split()))
     body = await _tokens(ctx, client, family, " ".join(scopes), jkt, None)

@@ -104,7 +104,8 @@ async def revoke(ctx: Context, command: Revoke) -> Reply:
         return done
     if rests.app_id != client.app_id:
         return done
-    if not rests.person_id:  # an app for itself has no family yet
+    known = rests.person_id or await store.lock_family(ctx.tx, rests.family_id) is not None
+    if not known:  # an app for itself has no family before
         now = ctx.clock.now()
         await store.insert_family(
             ctx.tx,

@@ -16,6 +16,7 @@ LOGOUT: Final = "/oauth/logout"
 OPENID_CONFIGURATION: Final = "/.well-known/openid-configuration"
 AUTHORIZATION_SERVER: Final = "/.well-known/oauth-authorization-server"
 
+PROVED_AT: Final = (TOKEN, PAR, REVOKE, INTROSPECT, "/oauth/bridge")  # clients prove who they are there
 CLIENT_AUTH: Final = ("none", "private_key_jwt", "client_secret_basic")
 GRANTS: Final = ("authorization_code", "refresh_token", "client_credentials")
 SIGNED_BY_CLIENTS: Final = ("ES256", "RS256")

@@ -19,7 +19,7 @@ from gateway.oauth.apps.rules import IDENTITY_SCOPES, UNTIL_RISK, origin_of
 from gateway.oauth.commands import SENT, Shown
 
 PAGE: Final = "/oauth/page"
-LOGOUT: Final = "/oauth/logout"
+LEAVE: Final = "/oauth/logout/page"
 
 _STYLE: Final = Path(__file__).with_name("style.css").read_text("utf-8")
 _STYLE_HASH: Final = b64encode(sha256(_STYLE.encode()).digest()).decode()
@@ -173,7 +173,7 @@ def _leave(shown: Shown) -> str:
     asks = f"“{escape(shown.app)}”请求退出登录。" if shown.app else "确认要退出登录吗？"
     return (
         f"<h1>退出登录</h1><p>{escape(shown.person)}，{asks}</p>"
-        f'<form method="post" action="{LOGOUT}"><input type="hidden" name="page" value="{escape(shown.sealed)}">'
+        f'<form method="post" action="{LEAVE}"><input type="hidden" name="page" value="{escape(shown.sealed)}">'
         '<button class="main">退出</button></form><p class="soft">不想退出，关闭此页面即可。</p>'
     )
 

@@ -26,6 +26,7 @@ _THUMBPRINT: Final = _CHALLENGE
 _VISIBLE: Final = re.compile(r"[\x20-\x7e]*")
 _NUMBER: Final = re.compile(r"[0-9]{1,9}")
 _ID: Final = re.compile(r"[1-9][0-9]{0,18}")
+_SKEW_S: Final = 60  # between our clock and a client's
 PROMPTS: Final = frozenset({"none", "login", "consent", "select_account"})
 
 
@@ -83,6 +84,7 @@ class Request:
     enterprise_id: int = 0  # the one that the client hints at
     login_hint: str = ""
     jkt: str | None = None  # the DPoP key that the code is bound to
+    subject: str = ""  # whom it must be about: the `sub` of its id_token_hint
 
     def plain(self) -> dict[str, Any]:
         """As JSON keeps it."""
@@ -103,7 +105,9 @@ def redirect_uri_of(client: Client, given: str | None) -> str:
     return given
 
 
-def authorization(client: Client, redirect_uri: str, given: Mapping[str, str], *, pushed: bool) -> Request:
+def authorization(
+    client: Client, redirect_uri: str, given: Mapping[str, str], *, pushed: bool, subject: str = ""
+) -> Request:
     """The request of these parameters. Raises `Refusal`, which the client may be told at its address."""
     if client.money_related and not pushed:
         raise Refusal("invalid_request", "this client must push its requests (RFC 9126)")
@@ -138,6 +142,7 @@ def authorization(client: Client, redirect_uri: str, given: Mapping[str, str], *
         raise Refusal("invalid_request", "ent is the number of an enterprise")
     if jkt is not None and not _THUMBPRINT.fullmatch(jkt):
         raise Refusal("invalid_request", "dpop_jkt is a thumbprint (RFC 9449)")
+    hint = given.get("login_hint", "")
     levels = [int(one) for one in given.get("acr_values", "").split() if one in ("1", "2")]
     return Request(
         app_id=client.app_id,
@@ -150,7 +155,8 @@ def authorization(client: Client, redirect_uri: str, given: Mapping[str, str], *
         max_age_s=None if max_age is None else int(max_age),
         least_acr=min(levels, default=0),
         enterprise_id=client_id_of(ent),
-        login_hint=(_text(given, "login_hint", 64) or ""),
+        login_hint=hint if len(hint) <= 64 and hint.isprintable() else "",
+        subject=subject,
         jkt=jkt,
     )
 
@@ -201,12 +207,15 @@ class Standing:
     choices: Sequence[Choice] = ()
     chosen: int = 0
     agreed: frozenset[str] = frozenset()
+    expected: bool = True  # the one that the request is about
 
 
 def needs_login(request: Request, standing: Standing, now_ms: int) -> bool:
     """Whether the person must log in (again) first."""
     if not standing.logged_in:
         return True
+    if not standing.expected:
+        return not standing.fresh
     if standing.fresh:
         return False
     too_old = request.max_age_s is not None and now_ms - standing.authenticated_ms > request.max_age_s * 1000
@@ -220,6 +229,8 @@ def next_step(request: Request, standing: Standing, now_ms: int) -> tuple[Step, 
         if silent:
             raise Refusal("login_required", "the person has to log in")
         return Step.LOGIN, None
+    if not standing.expected:
+        raise Refusal("login_required", "somebody else has logged in than the id_token_hint is about")
     if standing.acr < request.least_acr:
         raise Refusal("unmet_authentication_requirements", "the person could not log in that strongly")
     if not standing.choices:
@@ -320,13 +331,20 @@ class Refresh:
     jkt: str | None = None
 
 
-def judge_refresh(token: Refresh, app_id: int, jkt: str | None, now_ms: int) -> Verdict:
-    """Decide about a refresh token that this client presents: each is good once (RFC 9700, 4.14.2)."""
+def judge_refresh(
+    token: Refresh, app_id: int, jkt: str | None, now_ms: int, *, proved: bool = False
+) -> Verdict:
+    """Decide about a refresh token that this client presents: each is good once (RFC 9700, 4.14.2).
+
+    `proved`: it is bound to a client that has proved who it is, not to a key: another DPoP key than before will do,
+    none will not (RFC 9449, 5). Money-related clients have to have both.
+    """
     if token.app_id != app_id or token.family_ended:
         return Verdict.REFUSE
     if token.rotated:
         return Verdict.KILL
-    if now_ms >= min(token.expires_ms, token.family_expires_ms) or token.jkt != jkt:
+    bound = (token.jkt is None) == (jkt is None) if proved else token.jkt == jkt
+    if now_ms >= min(token.expires_ms, token.family_expires_ms) or not bound:
         return Verdict.REFUSE
     return Verdict.ACCEPT
 
@@ -350,18 +368,21 @@ class Assertion:
 
     claims: Mapping[str, Any] = field(default_factory=dict)
 
-    def check(self, client_id: str, audiences: frozenset[str], now_s: float, most_s: float) -> str:
-        """The `jti`, which must not have been seen. Raises `Refusal`."""
+    def check(
+        self, client_id: str, audiences: frozenset[str], now_s: float, most_s: float
+    ) -> tuple[str, float]:
+        """The `jti`, which must not have been seen, and until when it is to be remembered. Raises `Refusal`."""
         claims = self.claims
         audience, expires, jti = claims.get("aud"), claims.get("exp"), claims.get("jti")
-        for_us = {audience} if isinstance(audience, str) else set(audience or ())
-        if claims.get("iss") != client_id or claims.get("sub") != client_id or not for_us & audiences:
+        named = audience if isinstance(audience, list) else [audience]
+        for_us = any(isinstance(one, str) and one in audiences for one in named)
+        if claims.get("iss") != client_id or claims.get("sub") != client_id or not for_us:
             raise Refusal("invalid_client", "the assertion is not of this client for us", 401)
-        if not isinstance(expires, int | float) or not now_s < expires <= now_s + most_s:
+        if not isinstance(expires, int | float) or not now_s < expires <= now_s + most_s + _SKEW_S:
             raise Refusal("invalid_client", f"an assertion ends within {int(most_s)} seconds", 401)
         started = claims.get("nbf", claims.get("iat", now_s))
-        if not isinstance(started, int | float) or started > now_s + 60:
+        if not isinstance(started, int | float) or started > now_s + _SKEW_S:
             raise Refusal("invalid_client", "the assertion begins later", 401)
         if not isinstance(jti, str) or not 8 <= len(jti) <= 128:
             raise Refusal("invalid_client", "an assertion has a jti", 401)
-        return jti
+        return jti, expires

@@ -9,7 +9,16 @@ from gateway.api.apps import AskedScope, SignedIn, SignIn
 from gateway.oauth import rules, store
 from gateway.oauth.apps import store as apps
 from gateway.oauth.apps.rules import IDENTITY_SCOPES, Client
-from gateway.oauth.authorize import PUSHED, RATE, choice_in, issue, pushed_request, use_pushed
+from gateway.oauth.authorize import (
+    PUSHED,
+    RATE,
+    choice_in,
+    hinted,
+    is_expected,
+    issue,
+    pushed_request,
+    use_pushed,
+)
 from gateway.oauth.parts import oauth
 from gateway.oauth.rules import Refusal, Request, Standing, Step
 from gateway.oauth.sealing import Interaction
@@ -42,6 +51,7 @@ async def sign_in(ctx: Context, command: SignIn) -> SignedIn:
             logged_in=True,
             authenticated_ms=to_ms(session["created_at"]),
             acr=session["acr"],
+            expected=is_expected(ctx, client, request, who.person_id),
             choices=() if choice is None else (choice,),
             chosen=who.enterprise_id,
             agreed=frozenset(command.agreed),
@@ -67,7 +77,7 @@ async def _request(ctx: Context, client: Client, given: dict[str, str]) -> Reque
             raise Refusal("invalid_request_uri", "the pushed request is not there any more")
         return pushed
     redirect_uri = rules.redirect_uri_of(client, given.get("redirect_uri"))
-    return rules.authorization(client, redirect_uri, given, pushed=False)
+    return rules.authorization(client, redirect_uri, given, pushed=False, subject=hinted(ctx, client, given))
 
 
 def _asked(ctx: Context, client: Client, scopes: frozenset[str] | tuple[str, ...]) -> SignedIn:

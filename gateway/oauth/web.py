@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from base64 import b64decode, urlsafe_b64decode
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final, Literal
-from urllib.parse import unquote_plus
+from urllib.parse import unquote_plus, urlencode
 
 import orjson
 from aiohttp import web
@@ -19,6 +19,7 @@ from core.context import Source
 from core.dpop import BadProof
 from core.errors import BankhubError, Conflict, Forbidden, Invalid, TooManyRequests, Unauthenticated
 from core.telemetry import Trace
+from gateway.answers import Refusal as HttpRefusal
 from gateway.answers import read_body
 from gateway.http import Handler
 from gateway.oauth import cookies, metadata, pages
@@ -60,10 +61,16 @@ SHARED: Final = frozenset(
 )
 """Paths that pages of any origin may call: none of them looks at cookies."""
 
+SENT_TO: Final = frozenset({metadata.AUTHORIZE, metadata.LOGOUT})
+"""Paths that pages of any origin may send a browser to with a form: a POST there does nothing but go on to the GET."""
+
+_QUERY_BYTES: Final = 6000  # of an address that every server takes
+
 _FORM: Final = "application/x-www-form-urlencoded"
 _ASSERTION: Final = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 _CLIENT_ID: Final = re.compile(r"[0-9]{1,19}")
 _WAYS: Final = ("totp", "sms", "recovery")  # of second factors, the best first
+_HOW: Final = 'Bearer realm="bankhub", DPoP algs="ES256"'
 _STEPS: Final = ("login", "factor", *_WAYS, "restart", "other", "select", "allow", "deny")
 _BY: Final = {"totp": "pwd otp mfa", "sms": "pwd sms mfa", "recovery": "pwd mfa"}
 """The claim amr (RFC 8176, which has no word for recovery codes) after a second factor."""
@@ -95,9 +102,11 @@ class Provider:
             ("GET", metadata.AUTHORIZATION_SERVER): self._metadata,
             ("GET", metadata.JWKS): self._jwks,
             ("GET", metadata.AUTHORIZE): self._authorize,
+            ("POST", metadata.AUTHORIZE): self._posted,
             ("POST", pages.PAGE): self._page,
             ("GET", metadata.LOGOUT): self._logout,
-            ("POST", metadata.LOGOUT): self._logout,
+            ("POST", metadata.LOGOUT): self._posted,
+            ("POST", pages.LEAVE): self._logout,
             ("POST", metadata.PAR): self._par,
             ("POST", metadata.TOKEN): self._token,
             ("POST", metadata.REVOKE): self._revoke,
@@ -124,6 +133,18 @@ class Provider:
         except Refusal:
             return self._show(request, Shown(kind="error", message="请求参数有误。"))
         return self._show(request, await self._call(request, trace, Open(parameters=given, cookie=cookie)))
+
+    async def _posted(self, request: BaseRequest, trace: Trace) -> web.Response:
+        """A page of an app sends a browser here with a form (OpenID Connect Core, 3.1.2.1): the same as with a link.
+
+        Nothing is done for a POST, whoever it is of, and no cookie is looked at."""
+        try:
+            given = urlencode(await self._form(request))
+        except Refusal:
+            return self._show(request, Shown(kind="error", message="请求参数有误。"))
+        if len(given) > _QUERY_BYTES:
+            return self._show(request, Shown(kind="error", message="请求参数过长。"))
+        return web.Response(status=303, headers={"Location": f"{request.rel_url.raw_path}?{given}"})
 
     async def _page(self, request: BaseRequest, trace: Trace) -> web.Response:
         given, cookie = await self._posted_page(request), cookies.read(request, cookies.LOGIN)
@@ -217,7 +238,7 @@ class Provider:
     ) -> dict[str, Any]:
         fields = fields | {"device": _device(request), "platform": "browser"}
         answer = await self._runtime.calls.perform(
-            action, fields, principal=None, source=self._source(request), trace=trace
+            action, fields, principal=None, source=self._source(request, "oauth"), trace=trace
         )
         who = self._tokens.verify(answer.value["access_token"])
         return {"step": "login", "session_id": who.session_id, "acr": who.acr, "amr": amr}
@@ -316,14 +337,18 @@ class Provider:
         trace: Trace,
         command: Callable[[Proof, dict[str, str], str | None], Command[Reply]],
     ) -> web.Response:
+        headers: Mapping[str, str] = {}
         try:
             given = await self._form(request)
             asked = command(_proof(request, given), given, await self._key(request))
+            reply = await self._call(request, trace, asked)
         except Refusal as refusal:
             reply = _refused(refusal)
-        else:
-            reply = await self._call(request, trace, asked)
-        return _replied(reply, "Basic" if "Authorization" in request.headers else None)
+        except (HttpRefusal, BankhubError) as error:
+            reply, headers = _failed(error)
+        answer = _replied(reply, "Basic" if "Authorization" in request.headers else None)
+        answer.headers.update(headers)
+        return answer
 
     async def _key(self, request: BaseRequest) -> str | None:
         """The key that the client proves to have; None: it does not say so. Raises `Refusal`."""
@@ -337,6 +362,9 @@ class Provider:
 
     async def _userinfo(self, request: BaseRequest, trace: Trace) -> web.Response:
         given = request.headers.getall("Authorization", [])
+        if not given:  # RFC 6750, 3.1: who says nothing is told nothing but how
+            how = {"WWW-Authenticate": _HOW, "Cache-Control": "no-store"}
+            return web.Response(status=401, headers=how)
         scheme, _, token = given[0].partition(" ") if len(given) == 1 else ("", "", "")
         token, proofs = token.strip(), request.headers.getall("DPoP", [])
         try:
@@ -361,8 +389,8 @@ class Provider:
     async def _call(self, request: BaseRequest, trace: Trace, command: Command[Any]) -> Any:
         return await self._runtime.calls.call(command, source=self._source(request), trace=trace)
 
-    def _source(self, request: BaseRequest) -> Source:
-        return Source(self.address_of(request), "http", request.headers.get("User-Agent", "")[:200])
+    def _source(self, request: BaseRequest, edge: str = "http") -> Source:
+        return Source(self.address_of(request), edge, request.headers.get("User-Agent", "")[:200])
 
 
 # --- parameters of clients --------------------------------------------------------------------------------------------
@@ -439,6 +467,18 @@ def _notice(error: BankhubError, *, factor: bool = False) -> str:
     return "此账号暂时无法登录"
 
 
+def _failed(error: HttpRefusal | BankhubError) -> tuple[Reply, Mapping[str, str]]:
+    """What is not about OAuth, in the form that OAuth clients read."""
+    inner = error.error if isinstance(error, HttpRefusal) else error
+    status = error.status if isinstance(error, HttpRefusal) else inner.http_status
+    headers = dict(error.headers) if isinstance(error, HttpRefusal) else {}
+    if inner.retry_ms is not None:
+        headers["Retry-After"] = str(max(1, -(-inner.retry_ms // 1000)))
+    later = status >= 500 or isinstance(inner, TooManyRequests)
+    kind = "invalid_request" if not later else "server_error" if status == 500 else "temporarily_unavailable"
+    return _refused(Refusal(kind, inner.message, status)), headers
+
+
 def _refused(refusal: Refusal) -> Reply:
     body = {"error": refusal.error, "error_description": refusal.description}
     return Reply(status=refusal.status, body=body)
@@ -450,6 +490,7 @@ def _replied(reply: Reply, scheme: str | None) -> web.Response:
     answer.headers.setdefault("Cache-Control", "no-store")
     if reply.status in (401, 403) and scheme is not None:
         error = "" if scheme == "Basic" or reply.body is None else f', error="{reply.body["error"]}"'
+        error += ', algs="ES256"' if scheme == "DPoP" else ""
         answer.headers["WWW-Authenticate"] = f'{scheme} realm="bankhub"{error}'
     return answer
 

@@ -62,11 +62,12 @@ async def begin(
     """Begin a session of somebody who has proved who they are, in the enterprise `wanted`, else the last, else none.
 
     The key that the request proved to have binds the tokens; whether it is known decides with `acr` (what was shown
-    besides) how strong the session is. `by_code`: nothing but a code to the phone was shown. Raises `Forbidden` where
-    the person is not in the wanted enterprise.
+    besides) how strong the session is. `by_code`: nothing but a code to the phone was shown. On the pages of the
+    provider there is no key: their sessions have no tokens that anybody sees. Raises `Forbidden` where the person is
+    not in the wanted enterprise.
     """
     tx, now, key = ctx.tx, ctx.clock.now(), ctx.source.key
-    if key is None and not ctx.runtime.settings.bearer_sessions:
+    if key is None and not (ctx.runtime.settings.bearer_sessions or ctx.source.edge == "oauth"):
         raise Forbidden("log in with a proof of possession (DPoP)")
     await devices.lock_person(tx, person_id)
     belongs = await people.enterprises_of(tx, person_id)

@@ -87,7 +87,6 @@ async def test_a_person_logs_in_agrees_and_comes_back(kit: Kit, app_page: str) -
     assert await kit.members(tokens.json["access_token"]) == 401
 
 
-@pytest.mark.requirement("W10", "S07")
 async def test_a_second_factor_is_typed_on_a_phone(kit: Kit, app_page: str) -> None:
     app, secret = await kit.register(redirect_uris=[f"{app_page}/cb"]), b"12345678901234567890"
     me, runtime, clock = kit.world.people["chenjing"], kit.world.runtime, kit.world.clock

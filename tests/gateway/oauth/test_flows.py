@@ -450,7 +450,7 @@ async def test_logout_without_a_hint_asks(kit: Kit) -> None:
     page = await kit.logout({"client_id": app.client_id})
     assert "退出登录" in page.text
     assert await kit.members(tokens["access_token"]) == 200
-    done = await kit.browser.post("/oauth/logout", {"page": kit.browser.page})
+    done = await kit.browser.post("/oauth/logout/page", {"page": kit.browser.page})
     assert "已退出登录" in done.text
     assert await kit.members(tokens["access_token"]) == 401
 

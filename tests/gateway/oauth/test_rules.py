@@ -385,6 +385,11 @@ def test_refresh_tokens() -> None:
     assert judge_refresh(good, 8, None, 0) is Verdict.REFUSE
     assert judge_refresh(good, 7, None, 100) is Verdict.REFUSE
     assert judge_refresh(good, 7, "k", 0) is Verdict.REFUSE
+    bound = Refresh(7, 100, rotated=False, family_expires_ms=200, family_ended=False, jkt="k")
+    assert judge_refresh(bound, 7, "other", 0) is Verdict.REFUSE, "a public client has nothing else"
+    assert judge_refresh(bound, 7, "other", 0, proved=True) is Verdict.ACCEPT
+    assert judge_refresh(bound, 7, None, 0, proved=True) is Verdict.REFUSE
+    assert judge_refresh(good, 7, "k", 0, proved=True) is Verdict.REFUSE
     assert judge_refresh(Refresh(7, 100, True, 200, False), 7, None, 0) is Verdict.KILL
     assert judge_refresh(Refresh(7, 100, True, 200, False), 8, None, 0) is Verdict.REFUSE
     assert judge_refresh(Refresh(7, 100, False, 200, True), 7, None, 0) is Verdict.REFUSE
@@ -397,24 +402,28 @@ def test_refresh_tokens() -> None:
 def test_assertions() -> None:
     good = {"iss": "7", "sub": "7", "aud": "https://b", "exp": 160, "iat": 100, "jti": "12345678"}
     check = {"client_id": "7", "audiences": frozenset({"https://b"}), "now_s": 100, "most_s": 300}
-    assert Assertion(good).check(**check) == "12345678"  # type: ignore[arg-type]
-    for wrong in (
+    assert Assertion(good).check(**check) == ("12345678", 160)  # type: ignore[arg-type]
+    assert Assertion(good | {"aud": [1, "https://b"]}).check(**check) == ("12345678", 160)  # type: ignore[arg-type]
+    bad: tuple[dict[str, object], ...] = (
         {"iss": "8"},
         {"sub": "8"},
         {"aud": "https://evil"},
         {"aud": ["https://evil"]},
         {"aud": None},
         {"exp": 100},
-        {"exp": 401},
+        {"exp": 461},
+        {"aud": 5},
+        {"aud": [{}, None]},
         {"exp": None},
         {"exp": "160"},
         {"nbf": 200},
         {"iat": 200},
         {"jti": None},
         {"jti": "x"},
-    ):
+    )
+    for worse in bad:
         with pytest.raises(Refusal):
-            Assertion(good | wrong).check(**check)  # type: ignore[arg-type]
+            Assertion(good | worse).check(**check)  # type: ignore[arg-type]
 
 
 def test_a_secret_is_compared_as_a_whole() -> None:

@@ -57,7 +57,6 @@ async def _how(kit: Kit, app: App, answer: Answer, proof: Verifier) -> tuple[Any
     return claims["acr"], claims["amr"]
 
 
-@pytest.mark.requirement("W10", "S07")
 async def test_who_has_an_authenticator_is_asked_for_its_code(kit: Kit, mine: Authenticator) -> None:
     app, proof = await kit.register(), Verifier()
     await kit.authorize(app, proof)
@@ -114,6 +113,7 @@ async def test_a_recovery_code_or_a_short_message_instead(kit: Kit, mine: Authen
     assert await _how(kit, app, done, proof) == ("2", ["pwd", "sms", "mfa"])
 
 
+@pytest.mark.requirement("S08")
 async def test_tries_are_counted_as_everywhere(kit: Kit, mine: Authenticator) -> None:
     app = await kit.register()
     await kit.authorize(app, Verifier())
@@ -148,7 +148,6 @@ async def test_a_half_login_ends_and_is_of_one_browser(kit: Kit, mine: Authentic
     assert denied.query["error"] == "access_denied"
 
 
-@pytest.mark.requirement("W10", "S08")
 async def test_the_banks_staff_need_two(kit: Kit) -> None:
     app, proof = await kit.publish(), Verifier()
     await kit.authorize(app, proof)
