@@ -230,9 +230,9 @@ async def _first_json(stream: asyncio.StreamReader) -> dict[str, Any]:
     raise AssertionError("the oracle did not start")
 
 
-async def _run(place: Path, given: dict[str, Any]) -> dict[str, str]:
+async def _run(place: Path, given: dict[str, Any], script: str = "scenario.mjs") -> dict[str, str]:
     node = await asyncio.create_subprocess_exec(
-        *("node", "scenario.mjs", orjson.dumps(given).decode()),
+        *("node", script, orjson.dumps(given).decode()),
         cwd=place,
         env={**os.environ, "NODE_NO_WARNINGS": "1"},
         stdout=asyncio.subprocess.PIPE,
@@ -253,6 +253,33 @@ async def test_openid_client_completes_every_flow_and_every_refusal(outcomes: Ou
 async def test_another_provider_answers_the_same(outcomes: Outcomes) -> None:
     """The differential oracle: what it says otherwise is written down above, with the reason."""
     assert outcomes.theirs == EXPECTED | DIFFER
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_oauth4webapi(live: Kit) -> None:
+    """A client that checks every answer against its standard, with each way of proving itself, pushed and bound."""
+    place = await _install()
+    apps = {
+        "app": await live.register(SERVER),
+        "signed": await live.register("private_key_jwt"),
+        "publicApp": await live.register(),
+    }
+    here = {"issuer": live.url, "login": "chenjing", "password": live.world.people["chenjing"].password}
+    said = await _run(place, {name: _described(app) for name, app in apps.items()} | here, "webapi.mjs")
+    expected = {"discovery, oidc": "ok", "discovery, oauth2": "ok"}
+    for name in apps:
+        expected |= {
+            f"{name}: code": "ok bearer acr 1",
+            f"{name}: pushed": "ok bearer acr 1",
+            f"{name}: bound": "ok dpop acr 1",
+            f"{name}: pushed and bound": "ok dpop acr 1",
+            f"{name}: silent": "ok bearer acr 1",
+            f"{name}: asked again": "ok bearer acr 1",
+            f"{name}: logged in again": "ok bearer acr 1",
+            f"{name}: silent and not": "invalid_request",
+            f"{name}: denied": "access_denied",
+        }
+    assert said == expected
 
 
 @pytest.mark.asyncio(loop_scope="module")
