@@ -264,7 +264,8 @@ async def test_oauth4webapi(live: Kit) -> None:
         "signed": await live.register("private_key_jwt"),
         "publicApp": await live.register(),
     }
-    here = {"issuer": live.url, "login": "chenjing", "password": live.world.people["chenjing"].password}
+    who = live.world.people["zhaolei"]  # somebody else: logins of one account are counted
+    here = {"issuer": live.url, "login": who.login, "password": who.password}
     said = await _run(place, {name: _described(app) for name, app in apps.items()} | here, "webapi.mjs")
     expected = {"discovery, oidc": "ok", "discovery, oauth2": "ok"}
     for name in apps:
