@@ -38,6 +38,7 @@ async def at_terminal(question: str) -> str:
     sys.stderr.flush()
     line: str = await asyncio.get_running_loop().run_in_executor(None, sys.stdin.readline)
     if not line:
+        say("")
         raise EOFError
     return line
 
