@@ -16,8 +16,9 @@ import structlog
 from core.audit import store
 from core.audit.chain import Seal, link
 from core.audit.exports import Exports
-from core.crypto.ring import AUDIT, SEALS
-from core.errors import BankhubError
+from core.audit.rows import fault_of
+from core.crypto.ring import SEALS
+from core.errors import Unavailable
 from core.failpoints import failpoint
 from core.telemetry import counter
 
@@ -71,23 +72,39 @@ class Chainer:
         self._task = None
         try:
             await self.run_once()
-        except BankhubError as error:
-            log.warning("audit.chainer_stopped_early", code=error.code)
+        except Exception as error:
+            log.warning("audit.chainer_stopped_early", reason=type(error).__name__)
 
     async def run_once(self) -> int:
-        """Chain and seal what is waiting, of every tenant that nobody else is at; how many rows."""
-        done = 0
+        """Chain and seal what is waiting, of every tenant that nobody else is at; how many rows.
+
+        A chain that cannot go on stops no other one: what it raised is raised at the end.
+        """
+        done, broken = 0, list[Exception]()
         for enterprise_id in await store.waiting_tenants(self._db):
-            while (batch := await self._db.run(self._chain, enterprise_id)) == self._batch:
-                done += batch
-            done += batch
-            if batch:
-                await self._export(enterprise_id)
+            try:
+                done += await self._run_tenant(enterprise_id)
+            except Unavailable:
+                raise  # the database or who signs: nobody's chain goes on
+            except Exception as error:
+                log.error("audit.chain_stopped", enterprise_id=enterprise_id, reason=type(error).__name__)
+                broken.append(error)
         now_s = self._clock.monotonic_s()
         if self._looked_s is None or now_s - self._looked_s > _LOOK_S:
             self._looked_s = now_s
             for enterprise_id in await store.unexported(self._db):
                 await self._export(enterprise_id)
+        if broken:
+            raise broken[0]
+        return done
+
+    async def _run_tenant(self, enterprise_id: int) -> int:
+        done, batch = 0, self._batch
+        while batch == self._batch:
+            batch = await self._db.run(self._chain, enterprise_id)
+            done += batch
+        if done:
+            await self._export(enterprise_id)
         return done
 
     async def _run(self) -> None:
@@ -105,7 +122,7 @@ class Chainer:
             return 0
         digest, placed = head.digest, []
         for seq, row in enumerate(rows, head.last_seq + 1):
-            if not row.is_ours(self._keys.get(AUDIT, row.key_version)):
+            if fault_of(row, self._keys) is not None:
                 log.error("audit.row_forged", audit_id=row.audit_id)  # kept and chained: it is evidence, too
                 _FORGED.inc()
             digest = link(digest, seq, row)

@@ -43,8 +43,10 @@ class Exports:
         lines = [_line(seal) for seal in seals]
         if self.path is not None:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            with os.fdopen(os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "wb") as file:
-                file.write(b"".join(orjson.dumps(line) + b"\n" for line in lines))
+            with os.fdopen(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600), "rb+") as file:
+                torn = file.seek(0, os.SEEK_END) and os.pread(file.fileno(), 1, file.tell() - 1) != b"\n"
+                text = b"".join(orjson.dumps(line) + b"\n" for line in lines)
+                file.write(b"\n" + text if torn else text)  # after a full disk or a power cut
                 file.flush()
                 os.fsync(file.fileno())
         for line in lines:
@@ -57,9 +59,14 @@ def seals_file(settings: Settings) -> Path:
 
 
 def read(path: Path) -> Iterator[Exported | str]:
-    """What was let out, oldest first; a text for a line that cannot be read. Also reads logs with these events."""
+    """What was let out, oldest first; a text for a line that cannot be read. Also reads logs with these events.
+
+    A line that ends half-way is no fault: whoever wrote it has written its seals again.
+    """
     with path.open("rb") as file:
         for number, text in enumerate(file, 1):
+            if text.startswith(b"{") and not text.rstrip().endswith(b"}"):
+                continue
             try:
                 line = orjson.loads(text)
                 if "seal_no" not in line:

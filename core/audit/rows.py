@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 from core.codec import canonical
 from core.crypto.ring import AUDIT, Key
-from core.crypto.sm3 import derive, hmac_sm3
+from core.crypto.sm3 import derive, hmac_sm3, same
+from core.errors import Invalid
 
 if TYPE_CHECKING:
     from core.actions import Action
     from core.context import Context
+    from core.crypto.keyring import Keyring
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _HARMFUL: Final = frozenset(
@@ -51,10 +53,6 @@ class Row:
         values = list(_CONTENT(self))
         values[_TIME] = (self.happened_at - _EPOCH) // timedelta(microseconds=1)
         return canonical(values)
-
-    def is_ours(self, key: Key) -> bool:
-        """Whether this program wrote it and nobody has changed it."""
-        return hmac_sm3(_secrets(key.material)[0], self.content()) == self.mac
 
 
 _NAMES: Final = tuple(field.name for field in fields(Row))
@@ -102,6 +100,16 @@ def row_of(
 def written(row: Row, key: Key) -> Row:
     """The row with its MAC."""
     return replace(row, mac=hmac_sm3(_secrets(key.material)[0], row.content()))
+
+
+def fault_of(row: Row, keys: Keyring) -> str | None:
+    """Why this program did not write the row, or not like this; None if it did."""
+    try:
+        key = keys.get(AUDIT, row.key_version)
+    except Invalid as error:
+        return error.message
+    mac = hmac_sm3(_secrets(key.material)[0], row.content())
+    return None if same(mac, row.mac) else "this program did not write it like this"
 
 
 def harmless(value: object, characters: int) -> str | None:

@@ -10,6 +10,9 @@ from core.audit.chain import Head, Seal, empty
 from core.audit.rows import Row, stored
 from core.db import Queries, Record, Transaction, UniqueViolation, sql
 
+FIRST: Final = -(1 << 63)
+"""The lowest id there can be. Ours are positive; a forger's need not be."""
+
 _COLUMNS: Final = len(fields(Row))
 _CHAINS: Final = "chains are made and checked for every tenant, each with its own filter where rows are read"
 
@@ -29,7 +32,7 @@ _WAITING = sql(
     """
     SELECT audit_id, enterprise_id, person_id, session_id, client_id, device, address, edge, action, outcome, object_id,
            request_digest, before_digest, after_digest, trace_id, happened_at, key_version, mac
-    FROM core_audit WHERE enterprise_id = $1 AND seq = 0 AND audit_id > $2 ORDER BY audit_id LIMIT $3
+    FROM core_audit WHERE enterprise_id = $1 AND seq = 0 AND audit_id >= $2 ORDER BY audit_id LIMIT $3
     """
 )
 _CHAINED = sql(
@@ -49,9 +52,9 @@ _BEYOND = sql(
 )
 _TENANTS = sql(
     """
-    SELECT enterprise_id FROM core_audit WHERE enterprise_id > $1
-    UNION SELECT enterprise_id FROM core_audit_seals WHERE enterprise_id > $1
-    UNION SELECT enterprise_id FROM core_audit_heads WHERE enterprise_id > $1
+    SELECT enterprise_id FROM core_audit WHERE enterprise_id >= $1
+    UNION SELECT enterprise_id FROM core_audit_seals WHERE enterprise_id >= $1
+    UNION SELECT enterprise_id FROM core_audit_heads WHERE enterprise_id >= $1
     ORDER BY enterprise_id
     """,
     exempt=_CHAINS,
@@ -117,9 +120,9 @@ async def waiting_tenants(db: Queries) -> list[int]:
     return [row[0] for row in await db.fetch(_WAITING_TENANTS)]
 
 
-async def waiting(db: Queries, enterprise_id: int, limit: int, after: int = 0) -> list[Row]:
-    """Rows that are not in the chain yet, by id."""
-    return [_row(record) for record in await db.fetch(_WAITING, enterprise_id, after, limit)]
+async def waiting(db: Queries, enterprise_id: int, limit: int, first: int = FIRST) -> list[Row]:
+    """Rows that are not in the chain yet, by id, from `first` on."""
+    return [_row(record) for record in await db.fetch(_WAITING, enterprise_id, first, limit)]
 
 
 async def place(tx: Transaction, rows: Iterable[tuple[Row, int, bytes]]) -> None:
@@ -149,7 +152,7 @@ async def beyond(db: Queries, enterprise_id: int) -> int:
 
 async def tenants(db: Queries) -> list[int]:
     """Every tenant that anything is recorded of."""
-    return [row[0] for row in await db.fetch(_TENANTS, -(1 << 63))]
+    return [row[0] for row in await db.fetch(_TENANTS, FIRST)]
 
 
 # --- heads and seals --------------------------------------------------------------------------------------------------

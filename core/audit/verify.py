@@ -12,13 +12,13 @@ from msgspec import Struct
 from core.audit import store
 from core.audit.chain import Seal, check_row, check_seal, start
 from core.audit.exports import Exported
+from core.audit.rows import fault_of
 from core.crypto import sm2
 from core.crypto.provider import point_of
-from core.crypto.ring import AUDIT, SEALS
+from core.crypto.ring import SEALS
 from core.errors import Invalid
 
 if TYPE_CHECKING:
-    from core.audit.rows import Row
     from core.clock import Clock
     from core.crypto.keyring import Keyring
     from core.db import Database
@@ -99,7 +99,7 @@ class _Walk:
         seals = await store.count_seals(self._db, self._id)
         walked = 0
         while walked < seals:
-            page = await store.seals(self._db, self._id, before.seal_no if before else -(1 << 62), PAGE)
+            page = await store.seals(self._db, self._id, before.seal_no if before else store.FIRST, PAGE)
             if not page:
                 break
             for seal in page:
@@ -146,7 +146,7 @@ class _Walk:
             if not page:
                 return self._fault(f"row {self._seq + 1}", f"rows {self._seq + 1} to {upto} are missing")
             for row, seq, digest in page:
-                why = check_row(self._digest, self._seq + 1, row, seq, digest) or self._ours(row)
+                why = check_row(self._digest, self._seq + 1, row, seq, digest) or fault_of(row, self._keys)
                 if why is not None:
                     return self._fault(f"row {self._seq + 1}", why)
                 assert digest is not None, "it equals a digest"
@@ -165,23 +165,16 @@ class _Walk:
             self._fault("head", "it is missing")
         elif both is not None and (both[0].seal_no, both[0].last_seq, both[0].digest) != both[1]:
             self._fault("head", "it is not where the last seal is")
-        late, after = self._clock.now() - timedelta(seconds=LATE_S), 0
-        while rows := await store.waiting(self._db, self._id, PAGE, after):
+        late, first = self._clock.now() - timedelta(seconds=LATE_S), store.FIRST
+        while rows := await store.waiting(self._db, self._id, PAGE, first):
             for row in rows:
                 self._result.waiting += 1
-                why = self._ours(row)
+                why = fault_of(row, self._keys)
                 if why is None and row.happened_at < late:
                     why = f"it has waited for the chain since {row.happened_at:%Y-%m-%d %H:%M:%S} UTC"
                 if why is not None:
                     self._fault(f"waiting row {row.audit_id}", why)
-            after = rows[-1].audit_id
-
-    def _ours(self, row: Row) -> str | None:
-        try:
-            key = self._keys.get(AUDIT, row.key_version)
-        except Invalid as error:
-            return error.message
-        return None if row.is_ours(key) else "this program did not write it like this"
+            first = rows[-1].audit_id + 1
 
     def _fault(self, place: str, why: str) -> bool:
         self._result.faults.append(Fault(self._id, place, why))

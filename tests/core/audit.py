@@ -184,6 +184,13 @@ async def insert_waiting(f: Forger) -> None:
         await chainer(f.runtime, None).run_once()
 
 
+async def insert_waiting_out_of_sight(f: Forger) -> None:
+    """A row that no chainer will come to: its id stands before every id there is."""
+    await f.insert_row(
+        f.random.choice(await f.rows()), seq=0, digest=None, audit_id=-f.random.getrandbits(40)
+    )
+
+
 async def insert_chained(f: Forger) -> None:
     """A row inside the chain: at a number that is taken, behind the end, below the beginning."""
     rows = await f.rows()
@@ -294,6 +301,7 @@ TAMPERINGS: tuple[Callable[[Forger], Awaitable[None]], ...] = (
     delete,
     delete_and_mend,
     insert_waiting,
+    insert_waiting_out_of_sight,
     insert_chained,
     insert_and_mend,
     reorder,

@@ -19,7 +19,7 @@ from core.audit.rows import written
 from core.clock import ManualClock
 from core.crypto.keyring import Keyring
 from core.crypto.ring import AUDIT, SEALS
-from core.db import Sql
+from core.db import Sql, UniqueViolation
 from core.errors import Conflict, Unavailable
 from core.failpoints import FailpointError, arm, disarm
 from core.runtime import Runtime
@@ -84,6 +84,34 @@ async def test_what_was_recorded_verifies(here: Runtime, tmp_path: Path) -> None
     assert again.seals == len(seals.read_text().splitlines())
     assert seals.stat().st_mode & 0o777 == 0o600
     assert await chainer(here, seals).run_once() == 0
+
+
+async def test_one_tenants_broken_chain_stops_no_other_one(
+    here: Runtime, superuser: asyncpg.Connection, tmp_path: Path
+) -> None:
+    """Whoever writes a nonsensical row or head into the database stops nobody else's audit."""
+    seals = tmp_path / "seals.jsonl"
+    await _built(here, seals)
+    await superuser.execute("UPDATE core_audit_heads SET seal_no = 0 WHERE enterprise_id = 1")
+    await _work(here, 4)
+    with pytest.raises(UniqueViolation):
+        await chainer(here, seals).run_once()
+    found = await verified(here, seals)
+    assert {fault.enterprise_id for fault in found.faults} == {1}
+    assert await store.waiting(here.db, 2, 1) == []
+
+
+async def test_a_row_of_a_key_that_nobody_knows_is_chained_and_reported(
+    here: Runtime, superuser: asyncpg.Connection, tmp_path: Path
+) -> None:
+    seals = tmp_path / "seals.jsonl"
+    await _built(here, seals)
+    forger = Forger(superuser, here, Random(1), 1)
+    await forger.insert_row((await forger.rows())[0], seq=0, digest=None, key_version=999)
+    await _work(here, 4)
+    await chainer(here, seals).run_once()
+    assert await store.waiting(here.db, 1, 1) == []
+    assert [fault.why for fault in (await verified(here)).faults] == ["the key audit.999 is not known here"]
 
 
 @pytest.mark.requirement("D03")
@@ -193,6 +221,20 @@ async def test_seals_that_could_not_leave_leave_later(
     assert await store.unexported(here.db) == []
 
 
+async def test_a_line_that_was_torn_spoils_no_other_one(here: Runtime, tmp_path: Path) -> None:
+    """The disk was full, or the power went, in the middle of a line: its seal leaves again, on a line of its own."""
+    seals = tmp_path / "seals.jsonl"
+    await _work(here, 4)
+    await chainer(here, seals).run_once()
+    whole = seals.read_bytes()
+    seals.write_bytes(whole + whole.splitlines()[0][:100])
+    await _work(here, 4)
+    await chainer(here, seals).run_once()
+    found = await verified(here, seals)
+    assert (found.exported, found.faults) == (2, [])
+    assert [type(one) for one in exports.read(seals)] == [exports.Exported] * 4
+
+
 def _no_space(_: int) -> None:
     raise OSError("no space left on the device")
 
@@ -230,7 +272,8 @@ async def test_exports_that_contradict_each_other(here: Runtime, tmp_path: Path)
     lines = seals.read_text().splitlines()
     last = [line for line in lines if '"enterprise_id":"2"' in line][-1]
     seals.write_text(
-        "\n".join([*lines, last.replace('"last_seq":', '"last_seq":1'), "{", '{"event":"x"}']) + "\n"
+        "\n".join([*lines, last.replace('"last_seq":', '"last_seq":1'), '{"seal_no":1}', '{"event":"x"}'])
+        + "\n"
     )
     whys = [str(fault) for fault in (await verified(here, seals)).faults]
     assert any("two different ones" in why for why in whys)
