@@ -25,18 +25,21 @@ from core.telemetry import counter
 _DROPPED: Final = counter("bankhub_http_dropped_total", "Connections ended by the gateway", ("why",))
 _UNREAD_S: Final = 10  # how long the kernel keeps an answer that nobody takes
 _LOOK_S: Final = 2.0
-_LATE: Final = b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
+_LAST: Final = b"HTTP/1.1 %s\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
+_LATE: Final = _LAST % b"408 Request Timeout"
+_LARGE: Final = _LAST % b"431 Request Header Fields Too Large"
 
 
 class GuardedHandler(RequestHandler):
     """One connection. The timer runs while bytes of a head may be missing, never while a request is worked on."""
 
-    __slots__ = ("_head", "_settings", "_unread")
+    __slots__ = ("_head", "_head_bytes", "_settings", "_unread")
 
     def __init__(self, manager: web.Server, settings: Settings, **kwargs: Any) -> None:
         super().__init__(manager, **kwargs)
         self._settings = settings
         self._head: asyncio.TimerHandle | None = None
+        self._head_bytes = 0  # of a head that is not complete
         self._unread: tuple[float, int] | None = None  # since when how much of an answer waits for the client
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -56,6 +59,11 @@ class GuardedHandler(RequestHandler):
             self._disarm()
         elif self._head is None and self._waiter is not None:
             self._arm()  # the first bytes of the next head on a kept connection
+        if self._head is not None:
+            self._head_bytes += len(data)
+            if self._head_bytes > self._settings.gateway_header_bytes:
+                self._disarm()
+                self._drop("large_head", _LARGE)
 
     def connection_lost(self, exc: BaseException | None) -> None:
         self._disarm()
@@ -99,6 +107,7 @@ class GuardedHandler(RequestHandler):
             self._unread = now_s, waiting
 
     def _arm(self) -> None:
+        self._head_bytes = 0
         self._head = self._loop.call_later(
             self._settings.gateway_header_timeout_s, self._drop, "slow_head", _LATE
         )

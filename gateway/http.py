@@ -11,7 +11,6 @@ import asyncio
 import re
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import urlsplit
 
 import orjson
 import structlog
@@ -84,6 +83,7 @@ class Edge:
         self._limits = CallerLimits(runtime.limits, settings)
         self._origins = frozenset(settings.gateway_origins)
         self._hosts = Hosts(settings.gateway_hosts)
+        self._head_bytes = settings.gateway_header_bytes
         self._proxies = Proxies(settings.gateway_trusted_proxies)
 
     async def handle(self, request: BaseRequest) -> web.Response:
@@ -99,6 +99,8 @@ class Edge:
         except Refusal as refusal:
             answer = refused(refusal.error, trace, refusal.status)
             answer.headers.update(refusal.headers)
+            if "Connection" in refusal.headers:
+                answer.force_close()  # the header alone closes nothing
         except BankhubError as error:
             answer = refused(error, trace)
         except (ConnectionError, asyncio.CancelledError):
@@ -151,7 +153,7 @@ class Edge:
                 "Access-Control-Allow-Origin": "*",
                 "Access-Control-Expose-Headers": _EXPOSED,
             }
-        if urlsplit(origin).netloc == host and origin.startswith(("https://", "http://")):
+        if _is_page_of(origin, host):
             return {}
         if request.method == "POST" and request.rel_url.raw_path in self._sent_to:
             return {}
@@ -162,7 +164,7 @@ class Edge:
         origin = request.headers.get("Origin", "")
         if self._apps is None or not request.rel_url.raw_path.startswith(ACTIONS) or origin in self._origins:
             return None
-        return origin if origin in self._apps.origins and urlsplit(origin).netloc != host else None
+        return origin if origin in self._apps.origins and not _is_page_of(origin, host) else None
 
     # --- actions ------------------------------------------------------------------------------------------------------
 
@@ -220,6 +222,8 @@ class Edge:
     def _asked(self, request: BaseRequest) -> Asked:
         """The request as its client made it. Raises a refusal where it is for nobody here, or for two at once."""
         given = request.headers
+        if sum(len(name) + len(value) for name, value in request.raw_headers) > self._head_bytes:
+            raise Refusal(431, Invalid("the head of the request is too large"), {"Connection": "close"})
         hosts = given.getall("Host", ())
         if len(hosts) != 1 and (hosts or request.version > HttpVersion10):
             raise Refusal(400, Invalid("one Host, please"), {"Connection": "close"})
@@ -240,6 +244,10 @@ class Edge:
     def address_of(self, request: BaseRequest) -> str:
         """The client's address: what the nearest trusted proxies say, never what the client says."""
         return self._asked(request).address
+
+
+def _is_page_of(origin: str, host: str) -> bool:
+    return origin in (f"https://{host}", f"http://{host}")
 
 
 def _challenge(request: BaseRequest) -> int | None:

@@ -40,6 +40,7 @@ _STATUSES: Final = {
     "413": "The body is too large",
     "415": "The body is not application/json, or compressed",
     "421": "This host is not served here",
+    "431": "The head of the request is too large",
     **{str(error.http_status): (error.__doc__ or error.code).splitlines()[0] for error in TREE},
 }
 

@@ -58,7 +58,8 @@ class Probes:
         token = self._runtime.settings.gateway_metrics_token
         given = request.headers.get("Authorization", "").removeprefix("Bearer ")
         if token is not None:
-            if not hmac.compare_digest(given.encode(), token.get_secret_value().encode()):
+            secret = token.get_secret_value().encode()
+            if not hmac.compare_digest(given.encode(errors="surrogateescape"), secret):
                 raise Unauthenticated("the metrics token, please")
         elif not FORWARDING.isdisjoint(name.lower() for name in request.headers) or not _is_loopback(
             request.remote

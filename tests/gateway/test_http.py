@@ -10,6 +10,7 @@ from typing import Any
 
 import orjson
 import pytest
+from pydantic import SecretStr
 
 from core.codec import pack
 from gateway.parts import ENDED
@@ -161,6 +162,11 @@ async def test_idempotency_and_deadline_headers_are_checked(world: World) -> Non
         "HTTPS://BANK.EXAMPLE.EVIL",
         "https://bänk.example",
         "file://",
+        "http://[",
+        "https://xn--bnk-qla.example",
+        "http://127.0.0.1:99999",
+        "http://127.0.0.1/",
+        "http://user@127.0.0.1",
     ],
 )
 async def test_other_origins_are_refused(world: World, origin: str) -> None:
@@ -187,6 +193,77 @@ async def test_metrics_are_for_the_neighbourhood(world: World) -> None:
         f"{world.client.url}/metrics", headers={"X-Forwarded-For": "203.0.113.9"}
     ) as answer:
         assert answer.status == 404
+
+
+ODD_HEADERS = {
+    "origin that is no URL": b"Origin: http://[\r\n",
+    "origin in half characters": b"Origin: http://\xff\r\n",
+    "origin that Unicode makes two of": "Origin: http://a℀b\r\n".encode(),
+    "user agent": b"User-Agent: \xff\xfe\r\n",
+    "bearer": b"Authorization: Bearer \xff\r\n",
+    "proof": b"Authorization: DPoP \xff.\xff.\xff\r\nDPoP: \xff.\xff.\xff\r\n",
+    "key that nobody has": b"Authorization: Bearer eyJhbGciOiJFUzI1NiIsImtpZCI6InRva2Vucy45OTk5OTkifQ.e30.AA\r\n",
+    "forwarding": b'X-Forwarded-For: \xff\r\nForwarded: for=\xff;host="[\r\nX-Forwarded-Proto: \xff\r\n',
+    "trace": b"traceparent: \xff\r\n",
+    "idempotency key": b"Idempotency-Key: \xff\r\n",
+    "digits of another script": "Step-Up: ١\r\nDeadline-Ms: ١\r\n".encode(),
+    "charset": b"Content-Type: application/json; charset=\xff\r\n",
+}
+
+
+@pytest.mark.parametrize("odd", ODD_HEADERS.values(), ids=ODD_HEADERS)
+async def test_no_header_makes_a_failure_of_ours(world: World, odd: bytes) -> None:
+    for line in (
+        b"POST /v1/gateway.sessions.login",
+        b"POST /v1/gateway.identity.me",
+        b"GET /metrics",
+        b"GET /livez",
+    ):
+        got = await _raw(
+            world,
+            line
+            + b" HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: 2\r\n"
+            + odd
+            + b"\r\n{}",
+        )
+        assert got[9:10] in (b"2", b"4"), got
+
+
+async def test_a_token_of_metrics_is_compared_whatever_is_sent(world: World) -> None:
+    settings = world.runtime.settings
+    settings.__dict__["gateway_metrics_token"] = SecretStr("a token of some length")
+    for given, status in ((b"\xff", b"401"), (b"a token of some length", b"200")):
+        got = await _raw(
+            world,
+            b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nAuthorization: Bearer "
+            + given
+            + b"\r\n\r\n",
+        )
+        assert got[9:12] == status
+
+
+async def test_a_head_is_measured_as_a_whole(world: World) -> None:
+    """Many fields that are each small enough: while they come, and when all of them came at once."""
+    fields = b"".join(b"A%d: %s\r\n" % (n, b"y" * 1000) for n in range(20))
+    begun = b"GET /livez HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n" + fields
+    began = asyncio.get_running_loop().time()
+    for sent in (begun, begun + b"\r\n"):
+        assert (await _raw(world, sent))[9:12] == b"431"
+    assert asyncio.get_running_loop().time() - began < 1.0, "the time for a head was waited for"
+    assert (await _raw(world, begun[:8000] + b"\r\n\r\n"))[9:12] == b"200"
+
+
+async def test_what_is_refused_as_ambiguous_ends_the_connection(world: World) -> None:
+    """What the answer says (`Connection: close`) is done: the next bytes might be a part of the same attempt."""
+    next_one = b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    for first in (
+        b"GET /livez HTTP/1.1\r\n\r\n",
+        b"GET /livez HTTP/1.1\r\nHost: a\r\nHost: localhost\r\n\r\n",
+        b"GET http://localhost/livez HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    ):
+        got = await _raw(world, first + 2 * next_one)
+        assert got.count(b"HTTP/1.") == got.count(b" 400 Bad Request") == 1, got
+        assert got.partition(b"HTTP/1.0")[1] or b"Connection: close" in got
 
 
 async def test_probes(world: World) -> None:
