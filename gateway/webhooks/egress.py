@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
 
 import aiohttp
@@ -18,6 +19,7 @@ from core.settings import Settings
 from gateway.webhooks.rules import public_address, refused_url
 
 ANSWER_BYTES: Final = 64 << 10  # read and thrown away, so that connections end well
+_LOOKUPS: Final = 64  # as many as the sender sends at once
 
 
 class NotAllowed(OSError):
@@ -25,10 +27,14 @@ class NotAllowed(OSError):
 
 
 class CheckedResolver(AbstractResolver):
-    """Resolves by the system, and gives public addresses only; one that is not refuses the whole name."""
+    """Resolves by the system, and gives public addresses only; one that is not refuses the whole name.
+
+    In threads of its own: who registers names decides how long their name servers take, and others need theirs.
+    """
 
     def __init__(self, *, private: bool) -> None:
         self._private = private
+        self._threads = ThreadPoolExecutor(_LOOKUPS, thread_name_prefix="webhook-names")
 
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
@@ -47,12 +53,14 @@ class CheckedResolver(AbstractResolver):
 
     async def lookup(self, host: str, port: int, family: int) -> list[tuple[int, str]]:
         """(family, address) pairs, as the system knows them."""
-        loop = asyncio.get_running_loop()
-        found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM, family=family)
+        found = await asyncio.get_running_loop().run_in_executor(
+            self._threads, socket.getaddrinfo, host, port, family, socket.SOCK_STREAM
+        )
         return [(kind, str(address[0])) for kind, _, _, _, address in found]
 
     async def close(self) -> None:
-        """Nothing to let go of."""
+        """Let go of the threads; one that waits for a name server ends by itself."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
 
 
 class Egress:
@@ -101,6 +109,7 @@ class Egress:
         if self._session is not None:
             await self._session.close()
             self._session = None
+        await self._resolver.close()
 
     def _opened(self) -> aiohttp.ClientSession:
         if self._session is None:

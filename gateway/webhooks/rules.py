@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import ipaddress
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -78,22 +79,25 @@ def judge(
 
 # --- where to ---------------------------------------------------------------------------------------------------------
 
-_EMBEDDING: Final = [
-    ipaddress.IPv6Network(one) for one in ("64:ff9b::/96", "64:ff9b:1::/48", "2002::/16", "::/96")
-]
-"""IPv6 networks in whose addresses an IPv4 address stands that a router might reach."""
+_UNICAST: Final = ipaddress.IPv6Network("2000::/3")
+"""All that is given out of IPv6. Beside it stand loopback, old site-local ones, and IPv4 in other clothes."""
+_6TO4: Final = ipaddress.IPv6Network("2002::/16")  # an IPv4 address stands inside that a router might reach
+_NAME: Final = re.compile(r"([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z]([a-z0-9-]{0,61}[a-z0-9])?")
+"""A name with a dot whose last part begins with a letter: no other way to write an address. No other letters either:
+a library further on might take them for digits."""
+_INSIDE: Final = (".local", ".internal", ".localhost")
 
 
 def public_address(address: str) -> bool:
     """Whether an address is one of the internet: not private, link-local, loopback, shared, reserved or multicast."""
     try:
-        ip = ipaddress.ip_address(address.partition("%")[0])
+        ip = ipaddress.ip_address(address)
     except ValueError:
         return False
     if isinstance(ip, ipaddress.IPv6Address):
         if ip.ipv4_mapped is not None:
             ip = ip.ipv4_mapped
-        elif any(ip in network for network in _EMBEDDING):
+        elif ip.scope_id is not None or ip not in _UNICAST or ip in _6TO4:
             return False
     return ip.is_global and not ip.is_multicast
 
@@ -112,15 +116,11 @@ def refused_url(url: str, *, plain: bool, private: bool) -> str | None:
     host = parts.hostname or ""
     if not host or port == 0:
         return "this is not a URL"
+    if private:
+        return None
     try:
         ipaddress.ip_address(host)
     except ValueError:
-        # no dot: a name of the inside; only digits and x: another way to write an address
-        odd = "." not in host or host.endswith((".local", ".internal", ".localhost", "."))
-        return "this host is not on the internet" if not private and (odd or _numeric(host)) else None
-    return None if private or public_address(host) else "this address is not on the internet"
-
-
-def _numeric(host: str) -> bool:
-    last = host.rpartition(".")[2]
-    return last.isdigit() or last.lower().startswith("0x")
+        on_the_internet = _NAME.fullmatch(host) is not None and not host.endswith(_INSIDE)
+        return None if on_the_internet else "this host is not on the internet"
+    return None if public_address(host) else "this address is not on the internet"

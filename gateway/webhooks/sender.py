@@ -1,8 +1,8 @@
 """The sender: a job that one process at a time runs every moment. What is due goes out, side by side, then is judged.
 
 A process that dies while it sends has written nothing, so its successor sends again: receivers know a message by its
-webhook-id. At most `_EACH` deliveries of one webhook are under way at once, and a webhook that fails waits ever longer,
-so one slow receiver delays others by one time-out at most.
+webhook-id. At most `_EACH` deliveries of one webhook are under way at once, however many are due, and one that fails
+waits ever longer: a slow receiver delays others by one time-out at most.
 """
 
 from __future__ import annotations
@@ -67,12 +67,7 @@ class Webhooks:
     async def send_due(self, run: JobRun) -> None:
         """Send what is due until nothing is."""
         for _ in range(_ROUNDS):
-            rows = await store.due(run.db, run.clock.now(), _AT_ONCE)
-            batch, count = [], dict[int, int]()
-            for row in rows:
-                count[row["webhook_id"]] = count.get(row["webhook_id"], 0) + 1
-                if count[row["webhook_id"]] <= _EACH:
-                    batch.append(row)
+            batch = await store.due(run.db, run.clock.now(), _EACH, _AT_ONCE)
             if not batch:
                 return
             answers = await asyncio.gather(*map(self._send, batch))

@@ -61,11 +61,16 @@ _BEGIN_AGAIN = sql(
 
 _DUE = sql(
     """
-    SELECT d.delivery_id, d.enterprise_id, d.webhook_id, d.body, d.attempts, w.url, w.secret_no, w.previous_until,
-           w.failing_since
-    FROM gateway_webhook_deliveries d JOIN gateway_webhooks w ON w.webhook_id = d.webhook_id
-    WHERE d.state = 0 AND d.due_at <= $1 AND w.state = 'active'
-    ORDER BY d.due_at, d.delivery_id LIMIT $2
+    SELECT t.delivery_id, t.enterprise_id, t.webhook_id, t.body, t.attempts, t.url, t.secret_no, t.previous_until,
+           t.failing_since
+    FROM (
+        SELECT d.delivery_id, d.enterprise_id, d.webhook_id, d.body, d.attempts, d.due_at, w.url, w.secret_no,
+               w.previous_until, w.failing_since,
+               ROW_NUMBER() OVER (PARTITION BY d.webhook_id ORDER BY d.due_at, d.delivery_id) AS place
+        FROM gateway_webhook_deliveries d JOIN gateway_webhooks w ON w.webhook_id = d.webhook_id
+        WHERE d.state = 0 AND d.due_at <= $1 AND w.state = 'active'
+    ) t
+    WHERE t.place <= $2 ORDER BY t.place, t.due_at, t.delivery_id LIMIT $3
     """,
     exempt=_SENDER,
 )
@@ -86,7 +91,7 @@ _DISABLE = sql(
     "WHERE enterprise_id = $1 AND webhook_id = $2 AND state = 'active'"
 )
 _PURGE = sql(
-    "DELETE FROM gateway_webhook_deliveries WHERE created_at < $1 AND state <> 0",
+    "DELETE FROM gateway_webhook_deliveries WHERE created_at < $1",
     exempt="retention is the same for every tenant",
 )
 
@@ -167,9 +172,12 @@ async def begin_again(tx: Transaction, enterprise_id: int, webhook_id: int, now:
 # --- the sender -------------------------------------------------------------------------------------------------------
 
 
-async def due(db: Queries, now: datetime, limit: int) -> Sequence[Record]:
-    """What is to be sent now, oldest first, with what of its webhook is needed for that."""
-    return await db.fetch(_DUE, now, limit)
+async def due(db: Queries, now: datetime, each: int, limit: int) -> Sequence[Record]:
+    """What is to be sent now, with what of its webhook is needed for that: at most `each` of a webhook, oldest first.
+
+    The first of every webhook comes before the second of any: a long queue of one keeps no other one waiting.
+    """
+    return await db.fetch(_DUE, now, each, limit)
 
 
 async def close(
@@ -201,5 +209,5 @@ async def disable(tx: Transaction, enterprise_id: int, webhook_id: int, why: str
 
 
 async def purge(db: Queries, now: datetime, keep: timedelta) -> None:
-    """Forget what was done long ago."""
+    """Forget what happened long ago; what still waits then waits for a webhook that is disabled."""
     await db.execute(_PURGE, now - keep)

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
+import threading
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +17,10 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 from core.background import Background
+from core.db import Transaction
 from core.relay import relay_of
 from core.runner import Runner
+from gateway.webhooks import store
 from gateway.webhooks.egress import CheckedResolver, Egress
 from tests.gateway.conftest import World
 from tests.npm import installed
@@ -237,6 +242,66 @@ async def test_an_endless_answer_is_cut(office: Office, receiver: Receiver) -> N
     egress = Egress(office.world.runtime.settings)
     assert await egress.post(receiver.url, b"{}", {}) == (200, None)
     await egress.close()
+
+
+async def test_a_long_queue_of_one_keeps_no_other_one_waiting(office: Office, receiver: Receiver) -> None:
+    runtime = office.world.runtime
+    hooks = [
+        int(
+            (await office.call("add", url=f"{receiver.url}/{n}", events=["gateway.member_added"]))[
+                "webhook_id"
+            ]
+        )
+        for n in (1, 2)
+    ]
+    enterprise_id = int((await office.world.login("zhangwei"))["enterprise"]["enterprise_id"])
+    now = runtime.clock.now()
+
+    async def queue(tx: Transaction) -> None:
+        for n, webhook_id in enumerate([hooks[0]] * 100 + [hooks[1]]):
+            at = now + timedelta(milliseconds=n)
+            await store.insert_delivery(
+                tx, runtime.ids.next(), enterprise_id, webhook_id, "gateway.member_added", f'{{"n":{n}}}', at
+            )
+
+    await runtime.db.run(queue)
+    await office.work()
+    assert b'{"n":100}' in [body for _, body in receiver.got[:5]]
+    for webhook_id in hooks:
+        await office.call("remove", webhook_id=str(webhook_id))
+
+
+async def test_what_waits_for_a_disabled_webhook_is_forgotten_one_day(
+    office: Office, receiver: Receiver
+) -> None:
+    made = await office.call("add", url=receiver.url, events=["gateway.member_added"])
+    receiver.status = 500
+    await office.happen("13700000008")
+    await office.work()
+    await office.call("change", webhook_id=made["webhook_id"], enabled=False)
+    keep = timedelta(seconds=office.world.runtime.settings.webhook_retention_s)
+    now = office.world.clock.now()
+    await store.purge(office.world.runtime.db, now, keep)
+    assert len(await office.call("deliveries", webhook_id=made["webhook_id"])) == 1
+    await store.purge(office.world.runtime.db, now + keep + timedelta(seconds=1), keep)
+    assert await office.call("deliveries", webhook_id=made["webhook_id"]) == []
+    await office.call("remove", webhook_id=made["webhook_id"])
+
+
+async def test_a_name_server_that_hangs_takes_no_thread_that_others_need(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers = threading.Event()
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_: answers.wait(30) and [])
+    resolver = CheckedResolver(private=False)
+    lookups = [asyncio.ensure_future(resolver.resolve(f"a{n}.example.com")) for n in range(50)]
+    try:
+        async with asyncio.timeout(5):
+            await asyncio.to_thread(int)
+    finally:
+        answers.set()
+        await asyncio.gather(*lookups, return_exceptions=True)
+        await resolver.close()
 
 
 class Lying(CheckedResolver):

@@ -17,7 +17,8 @@ DAY_S = 86400.0
     "address",
     """127.0.0.1 127.8.8.8 10.0.0.1 172.16.0.1 192.168.1.1 169.254.169.254 100.64.0.1 0.0.0.0 255.255.255.255 224.0.0.1
     192.0.2.1 198.18.0.1 240.0.0.1 :: ::1 ::ffff:127.0.0.1 ::ffff:10.0.0.1 ::127.0.0.1 fe80::1 fe80::1%eth0 fc00::1
-    fd12:3456::1 ff02::1 2001:db8::1 2002:7f00:1:: 64:ff9b::7f00:1 64:ff9b:1::a00:1 garbage 1.2.3 0x7f000001""".split(),
+    fd12:3456::1 ff02::1 2001:db8::1 2002:7f00:1:: 64:ff9b::7f00:1 64:ff9b:1::a00:1 fec0::1
+    ::ffff:0:7f00:1 4000::1 2001:0:7f00:1:: 2001:4860::1%eth0 garbage 1.2.3 0x7f000001""".split(),
 )
 def test_addresses_that_are_not_on_the_internet(address: str) -> None:
     assert not public_address(address)
@@ -36,7 +37,9 @@ def test_addresses_that_are(address: str) -> None:
         "https://localhost/", "https://redis/", "https://service.internal/", "https://printer.local/",
         "https://2130706433/", "https://0x7f000001/", "https://0177.0.0.1/", "https://127.1/", "https://example.com./",
         "https://example.com:0/", "https://example.com:99999/", "https://[::1/", "https://1.2.3.4.5/",
-        "https://10.0.0.0x1/",
+        "https://10.0.0.0x1/", "https://127.0.0.⑩/", "https://127.0.0.%31/", "https://169.254.169.25\u00ad4/",
+        "https://a.x。localhost/", "https://exam ple.com/", "https://a..example.com/", "https://-a.example.com/",
+        "https://[fec0::1]/", "https://[::ffff:0:7f00:1]/", "https://[2001:4860::1%25eth0]/",
     ],
 )  # fmt: skip
 def test_urls_that_are_refused(url: str) -> None:
@@ -44,7 +47,12 @@ def test_urls_that_are_refused(url: str) -> None:
 
 
 def test_urls_that_are_not() -> None:
-    for url in ("https://example.com/hook?a=b", "https://8.8.8.8:8443/x", "https://hooks.example.com.cn/"):
+    for url in (
+        "https://example.com/hook?a=b",
+        "https://8.8.8.8:8443/x",
+        "https://hooks.example.com.cn/",
+        "https://h.xn--fiqs8s/",
+    ):
         assert refused_url(url, plain=False, private=False) is None
     assert refused_url("http://127.0.0.1:8080/", plain=True, private=True) is None
     assert refused_url("http://127.0.0.1:8080/", plain=True, private=False)
