@@ -295,6 +295,7 @@ async def test_a_name_server_that_hangs_takes_no_thread_that_others_need(
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_: answers.wait(30) and [])
     resolver = CheckedResolver(private=False)
     lookups = [asyncio.ensure_future(resolver.resolve(f"a{n}.example.com")) for n in range(50)]
+    await asyncio.sleep(0)  # each has asked
     try:
         async with asyncio.timeout(5):
             await asyncio.to_thread(int)
