@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from enum import Enum
-from hashlib import sha256
 from typing import Any, Final
 
 import msgspec
@@ -38,8 +37,3 @@ def unpack(data: bytes) -> Any:
 def canonical(value: object) -> bytes:
     """`pack` with the keys of every map and the members of every set in order: equal values, equal bytes."""
     return _CANONICAL.encode(value)
-
-
-def digest(value: object) -> bytes:
-    """SHA-256 of the canonical form: tells whether two requests ask for the same."""
-    return sha256(canonical(value)).digest()

@@ -86,6 +86,7 @@ class Dispatcher:
     def __init__(self, runtime: Runtime, services: Mapping[str, Service]) -> None:
         self.runtime = runtime
         self._services = services
+        self._secret = idempotency.secret_of(runtime.settings)
         self._running: dict[tuple[int, int, str, str], asyncio.Future[None]] = {}
 
     # --- from outside ---------------------------------------------------------------------------------------------
@@ -175,8 +176,8 @@ class Dispatcher:
     # --- execution ------------------------------------------------------------------------------------------------
 
     async def _execute(self, action: Action[Any, Any], command: Command[Any], ctx: Context) -> Outcome:
-        request = command.model_dump() if action.audited or action.idempotent else None
-        slot = self._slot(action, request, ctx)
+        request = command.model_dump() if action.audited else None
+        slot = self._slot(action, command, ctx)
         if slot is None:
             return await self._once(action, command, request, None, ctx)
         while (running := self._running.get(slot.place)) is not None:
@@ -193,7 +194,7 @@ class Dispatcher:
             del self._running[slot.place]
             done.set_result(None)
 
-    def _slot(self, action: Action[Any, Any], request: object, ctx: Context) -> idempotency.Slot | None:
+    def _slot(self, action: Action[Any, Any], command: Command[Any], ctx: Context) -> idempotency.Slot | None:
         if not action.idempotent or ctx.key is None or ctx.principal is None:
             return None
         if not 1 <= len(ctx.key) <= idempotency.KEY_CHARACTERS:
@@ -204,7 +205,7 @@ class Dispatcher:
             who.person_id,
             action.name,
             ctx.key,
-            idempotency.request_digest(action.name, request),
+            idempotency.request_digest(self._secret, action.name, command),
         )
 
     async def _once(

@@ -13,13 +13,18 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import BigInteger, Column, DateTime, Index, LargeBinary, PrimaryKeyConstraint, String, Table
 
-from core.codec import digest, pack, unpack
+from core.codec import canonical, pack, unpack
+from core.crypto.sm3 import hmac_sm3
 from core.db import sql
 from core.db.metadata import metadata
 from core.errors import BankhubError, Internal, Invalid, Unauthenticated, from_code
+from core.keys import cluster_secret, derive
+from core.values import Hidden
 
 if TYPE_CHECKING:
+    from core.actions import Command
     from core.db import Database, Transaction
+    from core.settings import Settings
 
 KEY_CHARACTERS = 64
 
@@ -90,9 +95,17 @@ class Stored:
     refusal: BankhubError | None
 
 
-def request_digest(action: str, request: object) -> bytes:
-    """Tells whether two requests are the same; `request` is the command as plain values."""
-    return digest([action, request])
+def secret_of(settings: Settings) -> bytes:
+    """What `request_digest` is keyed with; the same in every process."""
+    return derive(cluster_secret(settings), "idempotency")
+
+
+def request_digest(secret: bytes, action: str, command: Command[Any]) -> bytes:
+    """Tells whether two requests are the same, secrets in them included.
+
+    Keyed: a plain digest of a short content, such as a phone number, gives the content away to who can count.
+    """
+    return hmac_sm3(secret, canonical([action, command.model_dump(context=Hidden(str))]))
 
 
 async def read(tx: Transaction, slot: Slot) -> Stored | None:

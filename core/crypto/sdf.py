@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from ctypes import POINTER, byref, c_char_p, c_ubyte, c_uint, c_void_p
 from pathlib import Path
-from queue import LifoQueue
+from queue import Empty, LifoQueue
 from typing import Any, Final, TypeVar
 
 from core.crypto import sm2
@@ -141,8 +141,7 @@ class SdfProvider:
     async def close(self) -> None:
         """See `CryptoProvider`. Running calls end first."""
         await asyncio.to_thread(self._threads.shutdown, wait=True)
-        while not self._idle.empty():
-            self._discard(self._idle.get_nowait())
+        self._discard_resting()
         if self._device.value is not None:
             self._call("SDF_CloseDevice", self._device)
             self._device = c_void_p()
@@ -151,8 +150,7 @@ class SdfProvider:
         """`work` in a session, again in a new one if that breaks. Threads are as many as sessions at most."""
 
         def attempt() -> T:
-            session = None if self._idle.empty() else self._idle.get_nowait()
-            session = session or _Session(self._call, self._device, self._password)
+            session = self._resting() or _Session(self._call, self._device, self._password)
             try:
                 result = work(session)
             except SdfError:
@@ -167,11 +165,22 @@ class SdfProvider:
             except SdfError as error:
                 if error.code not in _BROKEN:
                     raise
-            while not self._idle.empty():  # they were opened over the same broken way
-                self._discard(self._idle.get_nowait())
+            self._discard_resting()  # they were opened over the same broken way
             return attempt()
 
         return self._answered(twice)
+
+    def _resting(self) -> _Session | None:
+        try:
+            return (
+                self._idle.get_nowait()
+            )  # asking whether there is one first would race with the other threads
+        except Empty:
+            return None
+
+    def _discard_resting(self) -> None:
+        while (session := self._resting()) is not None:
+            self._discard(session)
 
     def _discard(self, session: _Session) -> None:
         with suppress(SdfError):  # it may be broken anyway

@@ -5,16 +5,20 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import asyncpg
 import pytest
 import pytest_asyncio
+from pydantic import SecretStr
 
 from core.actions import PERSON, PUBLIC, Command, Context, Registry, action
+from core.codec import canonical
 from core.db import Sql
 from core.errors import Conflict, DeadlineExceeded, Forbidden, Internal, Invalid, Unavailable
+from core.idempotency import KeyReused
 from core.runtime import Runtime
 from tests.core import toy
 from tests.world import process, settings_for, somebody
@@ -31,6 +35,10 @@ _AUDIT = Sql(
 )
 _KEYS = Sql(
     "SELECT COUNT(*) FROM core_idempotency WHERE enterprise_id = $1 AND dedupe_key = $2", None, "tests"
+)
+
+_DIGEST = Sql(
+    "SELECT request_digest FROM core_idempotency WHERE enterprise_id = $1 AND dedupe_key = $2", None, "tests"
 )
 
 
@@ -142,6 +150,26 @@ async def test_keys_belong_to_a_person_in_an_enterprise(here: Runtime) -> None:
         toy.Write(word="elsewhere"), principal=somebody(person_id=35, enterprise_id=2), key="k"
     )
     assert len({one.row_id, two.row_id, three.row_id}) == 3
+
+
+async def test_another_password_is_another_request(here: Runtime) -> None:
+    command = toy.Write(word="with a password", password=SecretStr("first"))
+    await here.calls.call(command, principal=WHO, key="password")
+    await here.calls.call(command, principal=WHO, key="password")
+    with pytest.raises(KeyReused):
+        await here.calls.call(
+            toy.Write(word="with a password", password=SecretStr("second")), principal=WHO, key="password"
+        )
+    assert await toy.count(here.db, "with a password") == 1
+
+
+async def test_requests_are_remembered_by_keyed_digests(here: Runtime) -> None:
+    """Whoever has the table but no key cannot try out which phone number a request was about."""
+    command = toy.Write(word="13800000001")
+    await here.calls.call(command, principal=WHO, key="digest")
+    (kept,) = await here.db.fetch(_DIGEST, 1, "digest")
+    guesses = [command.model_dump(), command.model_dump(exclude_defaults=True)]
+    assert bytes(kept[0]) not in [sha256(canonical(["toy.rows.write", guess])).digest() for guess in guesses]
 
 
 @pytest.mark.requirement("T02")

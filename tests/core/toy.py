@@ -47,6 +47,7 @@ class Write(Command[Row], action="toy.rows.write"):
     word: str
     then: str | None = None  # raise the error of this code after writing
     wait_s: float = 0.0
+    password: Secret | None = None
 
 
 class WriteTwice(Command[list[Row]], action="toy.rows.write_twice"):

@@ -14,6 +14,7 @@ import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
+from queue import LifoQueue
 from typing import Any
 
 import pytest
@@ -195,6 +196,20 @@ async def test_a_session_that_breaks_is_replaced(sdf_library: Path) -> None:
         await machine.sign(at("sdf", "1"), b"what was asked is wrong: not tried again")
     await machine.close()
     assert double.double_sessions() == before, "every session was closed"
+
+
+class JustTaken(LifoQueue[Any]):
+    """There was a session a moment ago; another thread has it now."""
+
+    def empty(self) -> bool:
+        return False
+
+
+async def test_a_session_that_another_thread_took_is_no_failure(sdf_library: Path) -> None:
+    machine = SdfProvider(sdf_library, b"let me sign", 2)
+    machine._idle = JustTaken()
+    assert sm2.verify(selftest.POINT, b"m", await machine.sign(at("sdf", "1"), b"m"))
+    await machine.close()
 
 
 async def test_what_the_machine_refuses(sdf_library: Path) -> None:
