@@ -152,7 +152,7 @@ def _operation(
     operation: dict[str, Any] = {
         "operationId": action.name,
         "tags": [_tag(action)],
-        "summary": action.summary or action.name,
+        "summary": (action.summary or action.name).partition(". ")[0].rstrip("."),
         "description": (action.handler.__doc__ or "").strip(),
         "parameters": parameters,
         "requestBody": {

@@ -7,6 +7,7 @@ its digest, so the policy needs no `unsafe-inline`. Whoever looks for something 
 from __future__ import annotations
 
 import base64
+import re
 from collections.abc import Iterator, Mapping
 from hashlib import sha256
 from html import escape
@@ -29,6 +30,30 @@ _NEEDS: Final = {
     "registered": "已注册用户",
     "member": "企业成员",
 }
+_TYPES: Final = {
+    "string": "字符串", "integer": "整数", "number": "数", "boolean": "布尔", "null": "空", "object": "对象",
+}  # fmt: skip
+_PLACE: Final = "type-"  # of a schema on the page; actions stand under their names
+_REFERENCE: Final = re.compile(r'"#/components/schemas/(\w+)"')
+_PROOFS: Final = {"sign": "设备签名确认", "factor": "第二因素确认"}
+_MEANINGS: Final = {
+    "400": "请求不是合法的 HTTP 或 JSON",
+    "401": "请先登录",
+    "403": "没有权限，或需要先加强认证",
+    "404": "不存在，或不可见",
+    "405": "方法不对",
+    "408": "请求体到得太慢",
+    "409": "与现有数据冲突",
+    "413": "请求体过大",
+    "415": "请求体不是 application/json，或被压缩",
+    "421": "不服务这个主机名",
+    "422": "请求内容不合要求，errors 指出字段",
+    "429": "请求过于频繁，请按 Retry-After 稍后再试",
+    "431": "请求头过大",
+    "500": "服务端出错",
+    "503": "暂时不可用，请稍后再试",
+    "504": "超过期限，结果未知：请用同一个 Idempotency-Key 重试",
+}
 _STYLE: Final = """
 :root{color-scheme:light dark;--line:#d8dde3;--soft:#f5f7f9;--ink:#1c2733;--dim:#5b6876;--mark:#0b5cad;--tag:#e6eff8}
 @media(prefers-color-scheme:dark){:root{--line:#37414c;--soft:#1d242c;--ink:#e4e9ee;--dim:#9aa7b4;--mark:#7fb8f0;--tag:#23364a}
@@ -41,19 +66,26 @@ h3{font:600 16px/1.4 ui-monospace,Menlo,Consolas,monospace;margin:0;overflow-wra
 p{margin:4px 0}.dim{color:var(--dim)}a{color:var(--mark);text-decoration:none}a:hover{text-decoration:underline}
 .page{display:grid;grid-template-columns:260px minmax(0,1fr);gap:28px;max-width:1240px;margin:auto;padding:0 20px 60px}
 nav{position:sticky;top:0;align-self:start;max-height:100vh;overflow:auto;padding:12px 0;font-size:13px}
-nav a{display:block;padding:2px 0;overflow-wrap:anywhere}nav b{display:block;margin-top:10px}
+nav a{display:block;padding:2px 0 2px 14px;overflow-wrap:anywhere}
+nav details{margin:0}nav summary{padding:3px 0;color:var(--ink)}
+:target{outline:2px solid var(--mark)}
 article{border:1px solid var(--line);border-radius:8px;padding:14px 16px;margin:12px 0;scroll-margin-top:8px}
 .tags{margin:6px 0;display:flex;flex-wrap:wrap;gap:6px}
 .tags span{background:var(--tag);border-radius:4px;padding:0 8px;font-size:13px}
-table{border-collapse:collapse;width:100%;font-size:14px;margin:6px 0}
-th,td{text-align:left;padding:4px 8px 4px 0;border-bottom:1px solid var(--line);vertical-align:top}
-th,td{overflow-wrap:anywhere}
-th{font-weight:600;color:var(--dim)}code,pre{font:13px/1.5 ui-monospace,Menlo,Consolas,monospace}
+table{border-collapse:collapse;width:100%;font-size:14px;margin:10px 0 6px}
+caption,th{font-weight:600;color:var(--dim);text-align:left}caption{padding-bottom:2px}
+th,td{text-align:left;padding:4px 12px 4px 0;border-bottom:1px solid var(--line);vertical-align:top}
+.fields{table-layout:fixed}.fields td{overflow-wrap:anywhere}.fields td:nth-child(-n+2){width:26%}
+.states :is(td,th):nth-child(-n+2){white-space:nowrap;width:1%}
+code,pre{font:13px/1.5 ui-monospace,Menlo,Consolas,monospace}
 pre{background:var(--soft);padding:10px;border-radius:6px;overflow:auto;margin:6px 0}
 details{margin:6px 0}summary{cursor:pointer;color:var(--mark)}
 @media(max-width:820px){.page{display:block;padding:0 14px 40px}header{padding:18px 14px 4px}
-nav{position:static;max-height:38vh;border:1px solid var(--line);border-radius:8px;padding:6px 12px}
-article{padding:12px}th,td{padding-right:6px}}
+nav{position:static;max-height:none;border:1px solid var(--line);border-radius:8px;padding:6px 12px}
+nav a,nav summary{padding-top:7px;padding-bottom:7px}article{padding:12px}
+.fields tr{display:flex;flex-wrap:wrap;gap:0 12px;border-bottom:1px solid var(--line);padding:5px 0}
+.fields td,.fields td:nth-child(-n+2){border:0;padding:0;width:auto}
+.fields td:nth-child(3){flex-basis:100%;color:var(--dim)}}
 """
 _DIGEST: Final = base64.b64encode(sha256(_STYLE.encode()).digest()).decode()
 _POLICY: Final = (
@@ -108,17 +140,25 @@ def _page(document: Mapping[str, Any], by_tag: Mapping[str, list[dict[str, Any]]
     yield '<p class="dim">查找请用浏览器的页内搜索（Ctrl+F）。'
     yield '机器可读版本：<a href="/openapi.json">openapi.json</a>。</p>'
     yield '</header><div class="page"><nav aria-label="目录">'
+    schemas = document["components"]["schemas"]
     for tag, operations in by_tag.items():
-        yield f"<b>{escape(tag)}</b>"
+        yield f'<details><summary>{escape(tag)} <span class="dim">{len(operations)}</span></summary>'
         for one in operations:
             name = escape(one["operationId"])
             yield f'<a href="#{name}">{escape(name.rpartition(".")[2])}</a>'
-    yield "</nav><main>"
+        yield "</details>"
+    yield '<a href="#types">数据结构</a></nav><main>'
     yield from _common(document)
     for tag, operations in by_tag.items():
         yield f"<h2>{escape(tag)}</h2>"
         for one in operations:
-            yield from _operation(one, document["components"]["schemas"])
+            yield from _operation(one, schemas)
+    yield '<h2 id="types">数据结构</h2>'
+    for name in _named_types(by_tag, schemas):
+        yield f'<article id="{_PLACE}{name}"><h3>{name}</h3>'
+        yield from (f"<p>{escape(part)}</p>" for part in schemas[name].get("description", "").split("\n\n"))
+        yield from _fields("", schemas[name], schemas)
+        yield "</article>"
     yield "</main></div></body></html>"
 
 
@@ -128,11 +168,11 @@ def _common(document: Mapping[str, Any]) -> Iterator[str]:
     yield "换了内容则拒绝（422）。<code>Deadline-Ms</code> 是调用方愿意等待的毫秒数。</p>"
     yield "<p>出错时返回 <code>application/problem+json</code>（RFC 9457），"
     yield "其中 <code>trace_id</code> 供求助时引用。</p>"
-    yield "<table><thead><tr><th>状态</th><th>代码</th><th>含义</th></tr></thead><tbody>"
+    yield '<table class="states"><thead><tr><th>状态</th><th>代码</th><th>含义</th></tr></thead><tbody>'
     for status, answer in document["components"]["responses"].items():
         told = answer["content"]["application/problem+json"]["example"]
         yield f"<tr><td>{status}</td><td><code>{escape(told['code'])}</code></td>"
-        yield f"<td>{escape(answer['description'])}</td></tr>"
+        yield f"<td>{_MEANINGS[status]}</td></tr>"
     yield "</tbody></table>"
 
 
@@ -163,53 +203,74 @@ def _tags(one: Mapping[str, Any]) -> Iterator[str]:
     if "x-bankhub-limit" in one:
         yield f"限次：突发 {one['x-bankhub-limit']['burst']}，每秒 {one['x-bankhub-limit']['per_s']:.3g}"
     if "x-bankhub-step-up" in one:
-        yield f"需加强认证：{one['x-bankhub-step-up']}"
+        asked = one["x-bankhub-step-up"]
+        yield f"{'' if asked['always'] else '部分请求'}需{_PROOFS[asked['proof']]}"
 
 
 def _fields(title: str, schema: Mapping[str, Any], schemas: Mapping[str, Any]) -> Iterator[str]:
-    shape = schemas[schema["$ref"].rpartition("/")[2]] if "$ref" in schema else schema
+    shape = schemas[_target(schema)] if "$ref" in schema else schema
     properties = shape.get("properties")
     if not properties:
-        yield f'<p class="dim">{title}：{escape(_kind(schema, schemas)) if title == "应答" else "没有字段"}</p>'
+        what = "没有字段" if title == "请求" else _kind(schema)
+        yield f'<p class="dim">{"：".join(filter(None, (title, what)))}</p>'
         return
-    yield f"<table><thead><tr><th>{title}字段</th><th>类型</th><th>说明</th></tr></thead><tbody>"
+    yield f'<table class="fields"><caption>{title}</caption><tbody>'
     for name, inner in properties.items():
         must = "必填" if name in shape.get("required", ()) and title == "请求" else ""
-        notes = "；".join(filter(None, (must, *_limits(inner), str(inner.get("description", "")))))
-        yield f"<tr><td><code>{escape(name)}</code></td><td>{escape(_kind(inner, schemas))}</td>"
-        yield f"<td>{escape(notes)}</td></tr>"
+        said = "" if _is_id(inner) else str(inner.get("description", ""))
+        notes = "；".join(filter(None, (must, *_limits(inner), said)))
+        yield f"<tr><td><code>{escape(name)}</code></td><td>{_kind(inner)}</td><td>{escape(notes)}</td></tr>"
     yield "</tbody></table>"
 
 
-def _kind(schema: Mapping[str, Any], schemas: Mapping[str, Any]) -> str:
+def _named_types(by_tag: Mapping[str, list[dict[str, Any]]], schemas: Mapping[str, Any]) -> list[str]:
+    """Every schema that the page names as a type, also within those: what it links to."""
+    bodies = [
+        body["content"]["application/json"]["schema"]
+        for operations in by_tag.values()
+        for one in operations
+        for body in (one["requestBody"], one["responses"]["200"])
+    ]
+    asked = [schemas[_target(body)] if "$ref" in body else body for body in bodies]
+    found: set[str] = set()
+    while asked:
+        new = {match for match in _REFERENCE.findall(orjson.dumps(asked).decode()) if match not in found}
+        found |= new
+        asked = [schemas[name] for name in new]
+    return sorted(found)
+
+
+def _target(schema: Mapping[str, Any]) -> str:
+    return str(schema["$ref"].rpartition("/")[2])
+
+
+def _is_id(schema: Mapping[str, Any]) -> bool:
+    return schema.get("pattern") == "^(0|[1-9][0-9]{0,18})$"
+
+
+def _kind(schema: Mapping[str, Any]) -> str:
+    """The type, as markup: a name links to its fields."""
     if "$ref" in schema:
-        return str(schema["$ref"].rpartition("/")[2])
+        return f'<a href="#{_PLACE}{_target(schema)}">{_target(schema)}</a>'
     if "enum" in schema:
-        return " | ".join(map(str, schema["enum"]))
+        return escape(" | ".join(map(str, schema["enum"])))
     if "const" in schema:
-        return str(schema["const"])
+        return escape(str(schema["const"]))
     for word in ("anyOf", "oneOf"):
         if word in schema:
-            return " | ".join(dict.fromkeys(_kind(one, schemas) for one in schema[word]))
+            return " | ".join(dict.fromkeys(map(_kind, schema[word])))
     if schema.get("type") == "array":
-        return f"{_kind(schema.get('items', {}), schemas)}[]"
-    names = {
-        "string": "字符串",
-        "integer": "整数",
-        "number": "数",
-        "boolean": "布尔",
-        "null": "空",
-        "object": "对象",
-    }
-    if schema.get("pattern") == "^(0|[1-9][0-9]{0,18})$":
-        return "编号"
-    return names.get(str(schema.get("type")), "任意")
+        return f"{_kind(schema.get('items', {}))}[]"
+    return "编号" if _is_id(schema) else _TYPES.get(str(schema.get("type")), "任意")
 
 
 def _limits(schema: Mapping[str, Any]) -> Iterator[str]:
+    others = [one for one in schema.get("anyOf", ()) if one.get("type") != "null"]
+    if len(others) == 1:
+        yield from _limits(others[0])
     for word, said in (
         ("minLength", "至少 {} 字"), ("maxLength", "至多 {} 字"), ("minimum", "不小于 {}"), ("maximum", "不大于 {}"),
         ("minItems", "至少 {} 项"), ("maxItems", "至多 {} 项"), ("pattern", "格式 {}"), ("default", "默认 {}"),
     ):  # fmt: skip
-        if word in schema and schema[word] is not None:
+        if word in schema and schema[word] is not None and not (word == "pattern" and _is_id(schema)):
             yield said.format(orjson.dumps(schema[word]).decode() if word == "default" else schema[word])

@@ -26,7 +26,10 @@ def _checked(code: str) -> str:
 
 
 CreditCode = Annotated[
-    str, StringConstraints(strip_whitespace=True, to_upper=True, max_length=18), AfterValidator(_checked)
+    str,
+    StringConstraints(strip_whitespace=True, to_upper=True, max_length=18),
+    AfterValidator(_checked),
+    Field(description="unified social credit code: 18 characters, the last one checks the others (GB 32100)"),
 ]
 EnterpriseName = Annotated[
     str, StringConstraints(strip_whitespace=True, min_length=2, max_length=128), AfterValidator(one_line)

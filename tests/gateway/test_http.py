@@ -214,7 +214,7 @@ ODD_HEADERS = {
 @pytest.mark.parametrize("odd", ODD_HEADERS.values(), ids=ODD_HEADERS)
 async def test_no_header_makes_a_failure_of_ours(world: World, odd: bytes) -> None:
     for line in (
-        b"POST /v1/gateway.sessions.login",
+        b"POST /v1/gateway.identity.login",
         b"POST /v1/gateway.identity.me",
         b"GET /metrics",
         b"GET /livez",

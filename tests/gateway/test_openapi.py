@@ -62,6 +62,24 @@ def test_the_reference_has_every_action_and_nothing_from_elsewhere() -> None:
     }
 
 
+def test_what_the_reference_links_to_is_on_it_and_it_speaks_to_people() -> None:
+    made = document(ACTIONS.values(), version="1")
+    text = page(made)
+    assert set(re.findall(r'href="#([^"]+)"', text)) <= set(re.findall(r'id="([^"]+)"', text))
+    assert "GrantInfo" in text, "types within fields are explained"
+    assert "{&#x27;" not in text, "a Python dict"
+    for answer in made["components"]["responses"].values():
+        assert f"<td>{answer['description']}</td>" not in text, "what a status means is said in Chinese"
+
+
+def test_summaries_are_one_sentence() -> None:
+    for methods in document(ACTIONS.values(), version="1")["paths"].values():
+        summary, description = methods["post"]["summary"], methods["post"]["description"]
+        assert description.replace("\n", " ").startswith(summary)
+        assert ". " not in summary
+        assert not summary.endswith(".")
+
+
 def test_what_an_action_says_of_itself_cannot_become_markup() -> None:
     made = document(ACTIONS.values(), version="1")
     operation = made["paths"]["/v1/gateway.identity.me"]["post"]
