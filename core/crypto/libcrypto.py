@@ -154,8 +154,10 @@ class Libcrypto:
     def _digesting(self, key: _Key, user_id: bytes) -> Iterator[int]:
         lib = self._lib
         with (
-            self._freed(lib.EVP_MD_CTX_new(), lib.EVP_MD_CTX_free) as digesting,
             self._freed(lib.EVP_PKEY_CTX_new(key.pointer, None), lib.EVP_PKEY_CTX_free) as context,
+            self._freed(
+                lib.EVP_MD_CTX_new(), lib.EVP_MD_CTX_free
+            ) as digesting,  # freed first: it points there
         ):
             self._ok(lib.EVP_PKEY_CTX_set1_id(context, user_id, len(user_id)))
             lib.EVP_MD_CTX_set_pkey_ctx(digesting, context)  # which stays ours to free
@@ -196,10 +198,15 @@ class Libcrypto:
             raise LibcryptoError("libcrypto refused")
 
 
+def _names() -> Iterator[str]:
+    yield from _NAMES
+    found = find_library("crypto")  # asks ldconfig and compilers: tens of milliseconds that are seldom needed
+    if found is not None:
+        yield found
+
+
 def _load() -> Any:
-    for name in (*_NAMES, find_library("crypto")):
-        if name is None:
-            continue
+    for name in _names():
         try:
             lib = ctypes.CDLL(name)
             for function, (result, arguments) in _FUNCTIONS.items():
