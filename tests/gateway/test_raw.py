@@ -247,3 +247,36 @@ async def test_the_audited_address_is_the_real_one(way: Way, world: World) -> No
 async def test_metrics_are_not_for_the_other_side_of_a_proxy(way: Way) -> None:
     got = await way.say(b"GET /metrics HTTP/1.1\r\n" + HOST + b"Connection: close\r\n\r\n")
     assert _statuses(got) == ([200] if way.name == "direct" else [404])
+
+
+@pytest.mark.requirement("W09")
+@pytest.mark.parametrize("path", ["/ws", "/v1/gateway.identity.me", "/%77s", "/x/../ws"])
+async def test_what_a_client_forges_ends_at_the_proxy_on_every_way(path: str) -> None:
+    """nginx forgets every proxy_set_header of a level as soon as a location has one of its own."""
+    heads: asyncio.Queue[bytes] = asyncio.Queue()
+
+    async def keep(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        heads.put_nowait(await reader.readuntil(b"\r\n\r\n"))
+        writer.close()
+
+    async with await asyncio.start_server(keep, "127.0.0.1", 0) as server:
+        behind = server.sockets[0].getsockname()[1]
+        async with nginx(behind, behind) as port:
+            _, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(
+                b"GET "
+                + path.encode()
+                + b" HTTP/1.1\r\nHost: bank.example\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+                b"X-Forwarded-For: 203.0.113.9\r\nForwarded: for=203.0.113.9\r\nX-Real-IP: 203.0.113.9\r\n"
+                b"X-Forwarded-Proto: gopher\r\nX-Forwarded-Host: evil.example\r\n\r\n"
+            )
+            async with asyncio.timeout(5):
+                head = (await heads.get()).decode().lower()
+            writer.close()
+    lines = dict(line.split(": ", 1) for line in head.split("\r\n")[1:] if line)
+    assert "203.0.113.9" not in head
+    assert "evil.example" not in head
+    assert lines["x-forwarded-for"] == "127.0.0.1"
+    assert lines["x-forwarded-proto"] == "http"
+    assert lines["host"] == NAME
+    assert ("upgrade" in lines) == ("v1" not in path), "only the hub's connections become something else"
