@@ -2,7 +2,8 @@
 
 A trusted proxy (a setting, by CIDR) appends the address it was called from to X-Forwarded-For or Forwarded (RFC 7239).
 So the list is read from its end, past trusted proxies, to the first address that is none; what stands before it was
-written by the client and is believed by nobody. From anybody else all these headers count as absent.
+written by the client and is believed by nobody. A proxy that writes one of the two lets a client's other one through:
+where both are there and differ, neither is believed. From anybody else all these headers count as absent.
 """
 
 from __future__ import annotations
@@ -96,21 +97,32 @@ class Proxies:
         """What the request from `peer` for `host` was, by its X-Forwarded-For, Forwarded, -Proto and -Host fields."""
         if not self._networks or not self.trusts(peer):
             return Asked(peer, "http", host)
-        address = peer
-        for hop in reversed(_addresses(forwarded_for, forwarded)):
-            if not self.trusts(address):
-                break
-            found = _address(hop)
-            if found is None:  # unknown, obfuscated or nonsense: the proxy that said so is the last we know
-                break
-            address = found
-        last = _elements(forwarded)[-1:]
+        elements = _elements(forwarded)
+        address = self._came_from(peer, [element.get("for", "") for element in elements])
+        if forwarded_for:
+            other = self._came_from(peer, [hop.strip() for hop in ",".join(forwarded_for).split(",")][-HOPS:])
+            if forwarded and other != address:
+                return Asked(peer, "http", host)
+            address = other
+        last = elements[-1:]
         schemes = [one.strip().lower() for one in ",".join(proto).split(",")][-1:]
         scheme = last[0].get("proto", "") if last else schemes[0] if schemes else ""
         named = last[0].get("host", "") if last else ",".join(forwarded_host).split(",")[-1].strip()
         return Asked(
             address, scheme.lower() if scheme.lower() in ("http", "https") else "http", named or host
         )
+
+    def _came_from(self, peer: str, hops: Sequence[str]) -> str:
+        """The first address that is no trusted proxy's. `hops`: nearest last."""
+        address = peer
+        for hop in reversed(hops):
+            if not self.trusts(address):
+                break
+            found = _address(hop)
+            if found is None:  # unknown, obfuscated or nonsense: the proxy that said so is the last we know
+                break
+            address = found
+        return address
 
     def trusts(self, address: str) -> bool:
         """Whether what this address forwards is believed."""
@@ -126,13 +138,6 @@ def _in(address: str, networks: tuple[ipaddress.IPv4Network | ipaddress.IPv6Netw
     if isinstance(ip, ipaddress.IPv6Address) and ip.ipv4_mapped is not None:
         ip = ip.ipv4_mapped
     return any(ip in network for network in networks)
-
-
-def _addresses(forwarded_for: Sequence[str], forwarded: Sequence[str]) -> list[str]:
-    """The hops, nearest last. A proxy writes one of the two; if both are there Forwarded is the standard."""
-    if forwarded:
-        return [element.get("for", "") for element in _elements(forwarded)]
-    return [hop.strip() for hop in ",".join(forwarded_for).split(",")][-HOPS:] if forwarded_for else []
 
 
 def _elements(forwarded: Sequence[str]) -> list[dict[str, str]]:

@@ -197,6 +197,8 @@ def from_envelope(data: bytes, unwrap: Callable[[bytes], bytes]) -> tuple[Ring, 
     except (KeyError, TypeError, ValueError) as error:
         raise Invalid("the envelope of the ring cannot be read") from error
     data_key = unwrap(wrapped)
+    if len(data_key) != sm4.KEY_BYTES or len(sealed) < sm4.NONCE_BYTES:
+        raise Invalid("the envelope of the ring is not whole")
     plain = sm4.open_sealed(data_key, sealed[: sm4.NONCE_BYTES], sealed[sm4.NONCE_BYTES :], _AAD)
     return from_json(plain), data_key, wrapped
 

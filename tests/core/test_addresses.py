@@ -55,10 +55,23 @@ def test_x_forwarded_for(peer: str, forwarded_for: list[str], address: str) -> N
     ],
 )
 def test_forwarded(forwarded: list[str], address: str, scheme: str, host: str) -> None:
-    asked = OURS.asked("10.1.2.3", "h", forwarded=forwarded, forwarded_for=["6.6.6.6"])
+    asked = OURS.asked("10.1.2.3", "h", forwarded=forwarded)
     assert (asked.address, asked.scheme, asked.host) == (address, scheme, host)
     strange = OURS.asked("203.0.113.1", "h", forwarded=forwarded)
     assert (strange.address, strange.scheme, strange.host) == ("203.0.113.1", "http", "h")
+
+
+def test_two_stories_are_none() -> None:
+    """A proxy writes one of the two fields and may pass the client's other one on: nobody knows which is which."""
+    for_one = {"forwarded_for": ["203.0.113.9"], "proto": ["https"], "forwarded_host": ["bank.example"]}
+    lied = OURS.asked("10.1.2.3", "h", forwarded=["for=6.6.6.6;proto=https;host=evil.example"], **for_one)
+    assert (lied.address, lied.scheme, lied.host) == ("10.1.2.3", "http", "h")
+    lied = OURS.asked("10.1.2.3", "h", forwarded=["for=203.0.113.9"], forwarded_for=["6.6.6.6"])
+    assert lied.address == "10.1.2.3"
+    agreed = OURS.asked(
+        "10.1.2.3", "h", forwarded=["for=203.0.113.9;proto=https"], forwarded_for=["203.0.113.9"]
+    )
+    assert (agreed.address, agreed.scheme) == ("203.0.113.9", "https")
 
 
 def test_scheme_and_host_of_the_older_headers() -> None:
@@ -70,6 +83,8 @@ def test_scheme_and_host_of_the_older_headers() -> None:
 def test_nobody_outside_writes_the_address(lies: list[str]) -> None:
     """Whatever a client sends, what our proxy appends is what counts."""
     assert OURS.asked("10.1.2.3", "h", forwarded_for=[*lies, "203.0.113.9"]).address == "203.0.113.9"
+    beside = OURS.asked("10.1.2.3", "h", forwarded=lies, forwarded_for=[*lies, "203.0.113.9"])
+    assert beside.address in ("10.1.2.3", "203.0.113.9")
     assert OURS.asked("203.0.113.1", "h", forwarded=lies, forwarded_for=lies).address == "203.0.113.1"
 
 

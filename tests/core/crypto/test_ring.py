@@ -264,3 +264,16 @@ async def test_a_kms_that_refuses_or_is_away(kms: FakeKms) -> None:
         await asyncio.to_thread(HttpKms("http://127.0.0.1:1", "k", None).wrap, b"key")
     with pytest.raises(Invalid, match="https"):
         HttpKms("http://kms.bank.example", "k", None)
+
+
+@pytest.mark.parametrize(
+    ("data_key", "sealed"), [(b"k" * 16, b"short"), (b"k" * 15, b"n" * 12 + b"x" * 40), (b"", b"")]
+)
+def test_an_envelope_that_is_not_whole_is_refused_like_any_other_bad_file(
+    data_key: bytes, sealed: bytes
+) -> None:
+    """Whoever follows the file goes on with the keys it has, so this is `Invalid` and nothing else."""
+    texts = {"wrapped": b"w", "sealed": sealed}
+    data = json.dumps({"format": 1, **{k: base64.b64encode(v).decode() for k, v in texts.items()}}).encode()
+    with pytest.raises(Invalid):
+        rings.from_envelope(data, lambda _: data_key)
