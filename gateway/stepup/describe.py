@@ -65,8 +65,8 @@ def revoking_device(command: RevokeDevice) -> list[str]:
 
 
 def signing_contract(command: SignContract) -> list[str]:
-    """Which agreement, for whom."""
-    return ["代表本企业与银行签约", f"协议版本：{command.agreement}"]
+    """Which agreement the enterprise is bound to."""
+    return ["代表企业签署企业手机银行签约协议", f"协议版本：{command.agreement}"]
 
 
 def enrolling(command: object) -> list[str]:

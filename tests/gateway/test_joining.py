@@ -186,6 +186,7 @@ async def test_asking_to_join(world: World) -> None:
     assert [one["name"] for one in me["enterprises"]] == ["林间木业有限公司"]
 
 
+@pytest.mark.requirement("T04")
 async def test_a_contract_from_beginning_to_end(world: World) -> None:
     _, _, admin = await verified(world, "13500000006", "石桥建材有限公司")
     assert (await call(world, admin, "contracts.mine")).body is None
@@ -197,6 +198,11 @@ async def test_a_contract_from_beginning_to_end(world: World) -> None:
     passed = await call(world, admin, "contracts.apply", **apply | {"account_no": "622202000000006688"})
     assert (passed.body["state"], passed.body["account_tail"]) == ("signing", "6688")
     assert (await call(world, admin, "contracts.sign", agreement="2019-01")).status == 409
+    alone = await world.client.call("gateway.contracts.sign", {"agreement": "2026-11"}, token=admin)
+    assert (alone.status, alone.body["errors"]["code"]) == (403, "step_up_required")
+    asked = {"action": "gateway.contracts.sign", "fields": {"agreement": "2026-11"}}
+    challenge = (await world.client.call("gateway.stepup.begin", asked, token=admin)).body
+    assert challenge["lines"] == ["代表企业签署企业手机银行签约协议", "协议版本：2026-11"]
     signed = await call(world, admin, "contracts.sign", agreement="2026-11")
     assert signed.body["state"] == "bank_review"
     enterprise_id = signed.body["enterprise_id"]
