@@ -1,4 +1,4 @@
-"""What a process does by itself: follow settings and keys, chain the audit, deliver events, run jobs, clean up."""
+"""What a process does by itself: follow settings and keys, deliver events, run jobs, clean up."""
 
 from __future__ import annotations
 
@@ -8,10 +8,7 @@ from datetime import time, timedelta
 from typing import TYPE_CHECKING
 
 from core import idempotency, jobs, outbox
-from core.audit.chainer import Chainer
-from core.audit.exports import Exports, seals_file
 from core.crypto.keyring import Follower
-from core.crypto.provider import provider_of
 from core.jobs import Daily, Every, Job, JobRun
 from core.relay import relay_of
 from core.runner import Runner
@@ -28,16 +25,6 @@ class Background:
         self._runtime = runtime
         self.relay = relay_of(runtime)
         self.keys = Follower(runtime.keys, runtime.settings.keys_reload_s)
-        self._provider = provider_of(runtime.settings)
-        self.audit = Chainer(
-            runtime.db,
-            runtime.clock,
-            runtime.rng,
-            runtime.keys,
-            self._provider,
-            Exports(seals_file(runtime.settings)),
-            every_s=runtime.settings.audit_chain_s,
-        )
         self.jobs = Runner(
             runtime.db,
             runtime.clock,
@@ -49,8 +36,7 @@ class Background:
 
     async def start(self) -> None:
         """Begin. The services are started: handlers and jobs may be called from now on."""
-        self._stack.push_async_callback(self._provider.close)
-        for part in (self._runtime.config, self.keys, self.audit, self.relay, self.jobs):
+        for part in (self._runtime.config, self.keys, self.relay, self.jobs):
             self._stack.push_async_callback(part.stop)
             await part.start()
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -31,6 +31,9 @@ if TYPE_CHECKING:
     from core.rng import Rng
 
 log = structlog.get_logger(__name__)
+
+Record = Callable[[Transaction, str, str, int, object, object], Awaitable[None]]
+"""Of a change: its transaction, what it is, what it is about, who, before, after."""
 
 T = TypeVar("T", bound=int | float | str | bool)
 
@@ -132,8 +135,17 @@ class ConfigCenter:
     """The live settings as this process knows them."""
 
     def __init__(
-        self, db: Database, clock: Clock, rng: Rng, bus: Bus | None = None, *, poll_s: float = POLL_S
+        self,
+        db: Database,
+        clock: Clock,
+        rng: Rng,
+        bus: Bus | None = None,
+        *,
+        record: Record,
+        poll_s: float = POLL_S,
     ) -> None:
+        """`record` writes the audit row of a change, in its transaction."""
+        self._record = record
         self._db, self._clock, self._rng, self._bus, self._poll_s = db, clock, rng, bus, poll_s
         self._values: dict[str, Any] = {}
         self._versions: dict[str, int] = {}
@@ -194,7 +206,7 @@ class ConfigCenter:
     async def _write(
         self, tx: Transaction, name: str, value: Any, changed_by: int, expected: int | None
     ) -> int:
-        now = self._clock.now()
+        now, setting = self._clock.now(), DECLARED[name]
         row = await tx.fetchrow(_ONE, name)
         old, version = (None, 0) if row is None else (row["current_value"], row["version"])
         if expected is not None and expected != version:
@@ -205,6 +217,10 @@ class ConfigCenter:
             _NOTE, name, version + 1, None if old in (None, "null") else old, None if value is None else new,
             changed_by, now,
         )  # fmt: skip
+        before = setting.default if old in (None, "null") else json.loads(old)
+        await self._record(
+            tx, "core.config.set", name, changed_by, before, setting.default if value is None else value
+        )
         return int(version) + 1
 
     async def history(self, name: str, limit: int = 50) -> list[Change]:

@@ -19,6 +19,7 @@ from pydantic import ValidationError
 from core import audit, idempotency, outbox
 from core.access import INTERNAL, PUBLIC, SERVICE_GRANTS, Grants, Principal, decide, service_principal
 from core.actions import Action, Command, Context, Event, EventHandler, Rate
+from core.addresses import source_of
 from core.context import Effects, Source
 from core.db import UniqueViolation
 from core.errors import (
@@ -48,7 +49,6 @@ E = TypeVar("E", bound=Event)
 _CALLS = counter("bankhub_actions_total", "Invocations of actions by outcome", ("action", "edge", "code"))
 _SECONDS = histogram("bankhub_action_seconds", "From admission to answer, commit included", ("action",))
 _outcomes, _seconds = cache(_CALLS.labels), cache(_SECONDS.labels)  # to look one up costs more than to count
-_UNRECORDED = counter("bankhub_audit_unrecorded_total", "Refusals beyond what is recorded of one caller")
 _REFUSALS = Rate(
     burst=20, per_s=0.5
 )  # audit rows of refused access: enough to see it, too few to fill a disk
@@ -142,21 +142,31 @@ class Dispatcher:
             ctx.grants = await self._grants(action, who)
             permit(action, who, ctx.grants, internal=call.internal)
         except BankhubError as refusal:
-            if who is not None and not refusal.temporary and await self._worth_recording(ctx):
+            if refusal.temporary:
+                raise
+            if who is None:
+                self._note(ctx, action, refusal.code)
+            elif await self._worth_recording(ctx, action, refusal.code):
                 await self.runtime.db.run(audit.insert, [audit.row_of(ctx, action, None, refusal.code)])
             raise
 
-    async def _worth_recording(self, ctx: Context) -> bool:
-        """Whether this caller was not refused so often lately that the record tells nothing new."""
+    async def _worth_recording(self, ctx: Context, action: Action[Any, Any], outcome: str) -> bool:
+        """Whether this refusal has a row of its own: not if this caller has had many lately; then it is counted."""
         who = ctx.principal
         caller: object = who and ((who.person_id, who.device) if who.is_service else who.person_id)
-        caller = caller or ctx.source.address
+        caller = caller or source_of(ctx.source.address)
         try:
             await self.runtime.limits.take("refusals", caller, _REFUSALS)
         except TooManyRequests:
-            _UNRECORDED.inc()
+            self._note(ctx, action, outcome)
             return False
         return True
+
+    def _note(self, ctx: Context, action: Action[Any, Any], outcome: str) -> None:
+        """One row for many, by and by."""
+        self.runtime.refusals.note(
+            action.name, outcome, ctx.source, who=ctx.principal, trace_id=ctx.trace.trace_id
+        )
 
     async def _grants(self, action: Action[Any, Any], who: Principal | None) -> Grants | None:
         """What the caller has, as far as it matters here; seconds old at most."""
@@ -261,11 +271,19 @@ class Dispatcher:
             await stepup.spend(tx, action, command, ctx)
         result = await action.handler(ctx, command)
         if action.audited:
-            ctx.effects.records.append(audit.row_of(ctx, action, request, "ok"))
+            await self._record_answer(ctx, action, request)
+        elif "outcome" in ctx.noted:
+            self._note(ctx, action, str(ctx.noted["outcome"]))
         await self._seal(tx, ctx)
         if slot is not None:
             await idempotency.finish(tx, slot, command.result.dump_python(result))
         return Outcome(result)
+
+    async def _record_answer(self, ctx: Context, action: Action[Any, Any], request: object) -> None:
+        """The row of an answer; one that refuses (`ctx.audit(outcome=…)`) is a refusal like any other."""
+        outcome = str(ctx.noted.get("outcome", "ok"))
+        if outcome == "ok" or ctx.principal is not None or await self._worth_recording(ctx, action, outcome):
+            ctx.effects.records.append(audit.row_of(ctx, action, request, outcome))
 
     async def _bare(
         self, action: Action[Any, Any], command: Command[Any], request: object, ctx: Context
@@ -293,8 +311,12 @@ class Dispatcher:
         storable = (
             slot is not None and idempotency.storable(refusal) and not isinstance(refusal, StepUpRequired)
         )  # the same request goes through once it has been confirmed
-        recorded = action.audited or (isinstance(refusal, Forbidden) and await self._worth_recording(ctx))
-        if not (storable or recorded) or isinstance(refusal, TooManyRequests):
+        if isinstance(refusal, TooManyRequests):
+            return
+        recorded = action.audited and ctx.principal is not None
+        if not recorded and (action.audited or isinstance(refusal, Forbidden)):
+            recorded = await self._worth_recording(ctx, action, refusal.code)
+        if not (storable or recorded):
             return
         row = audit.row_of(ctx, action, request, refusal.code) if recorded else None
 

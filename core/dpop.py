@@ -7,6 +7,8 @@ used once only is a matter of memory, and `spend` asks for it.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
 from hmac import compare_digest
@@ -44,6 +46,10 @@ class Shown:
 
 class BadProof(Unauthenticated):
     """The proof of possession is missing or not valid."""
+
+    holder: Principal | None = (
+        None  # whose token it is that somebody without its key has, where that is known
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,10 +107,22 @@ def check(
 
 def bind(principal: Principal, token: str, shown: Shown | None, now_s: float) -> None:
     """Whether whoever presents this token may: a bound one needs its key's proof. Raises `BadProof`."""
-    if principal.jkt:
+    if not principal.jkt:
+        return
+    with held(principal):
         if shown is None:
             raise BadProof("this token is bound to a key: send a proof (DPoP)")
         check(shown.proof, method=shown.method, url=shown.url, now_s=now_s, token=token, jkt=principal.jkt)
+
+
+@contextmanager
+def held(principal: Principal | None) -> Iterator[None]:
+    """A proof that fails in here went with this one's token, which says so to whoever records it."""
+    try:
+        yield
+    except BadProof as error:
+        error.holder = principal
+        raise
 
 
 async def spend(limits: Limits, proof: str) -> None:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 from core.access import Grantor, TokenGrants
 from core.actions import Registry
+from core.audit.changes import Changes
+from core.audit.refusals import Refusals
 from core.config_center import ConfigCenter
 from core.crypto.columns import Columns
 from core.crypto.keyring import Keyring, open_keyring
@@ -47,11 +49,20 @@ class Runtime:
     config: ConfigCenter = field(
         init=False
     )  # live settings; defaults until `core.background` follows the table
+    refusals: Refusals = field(init=False)  # of those whom no action's own record knows
     limits: Limits = field(init=False)  # how often anybody may do anything; local until they are shared
 
     def __post_init__(self, keyring: Keyring | None) -> None:
         keys = keyring or open_keyring(self.settings, self.clock)
         object.__setattr__(self, "keys", keys)
         object.__setattr__(self, "columns", Columns(keys, self.rng))
-        object.__setattr__(self, "config", ConfigCenter(self.db, self.clock, self.rng, self.bus))
+        settings, record = self.settings, Changes(self.clock, self.rng, self.ids, keys).record
+        refusals = Refusals(
+            self.db, self.clock, self.rng, self.ids, keys,
+            every_s=settings.audit_refusals_s, most=settings.audit_refusals_max,
+        )  # fmt: skip
+        object.__setattr__(self, "refusals", refusals)
+        object.__setattr__(
+            self, "config", ConfigCenter(self.db, self.clock, self.rng, self.bus, record=record)
+        )
         object.__setattr__(self, "limits", Limits(self.clock, self.settings.rate_buckets))

@@ -92,6 +92,12 @@ class Settings(BaseSettings):
 
     # --- audit ------------------------------------------------------------------------------------------------
     audit_chain_s: float = Field(default=1.0, gt=0)  # how long a row is without its place in the sealed chain
+    audit_refusals_s: float = Field(
+        default=60.0, gt=0
+    )  # same refusals within it are one row with their number
+    audit_refusals_max: int = Field(
+        default=200, ge=1
+    )  # kinds of refusal told apart in that time: a botnet must not fill the disk
     audit_seals_file: Path | None = (
         None  # seals leave the database to here; None: audit/seals.jsonl in var_dir
     )
@@ -238,6 +244,10 @@ class Settings(BaseSettings):
     # --- hub --------------------------------------------------------------------------------------------------
     hub_host: str = "127.0.0.1"
     hub_port: int = 8081
+    hub_hello_s: float = Field(default=5.0, gt=0, le=60)  # from the TCP connection to HELLO
+    hub_undecided_max: int = Field(
+        default=20, ge=1
+    )  # connections of one address that have not said who they are; an office comes back in waves
 
     # --- im -----------------------------------------------------------------------------------------------------
     im_group_members_max: int = Field(default=10_000, ge=2)  # one message is one row and as many deliveries

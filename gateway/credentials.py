@@ -45,6 +45,23 @@ class Credentials:
         if given and scheme not in ("bearer", "dpop"):
             raise Unauthenticated("a token of type Bearer or DPoP, please")
         principal = self._tokens.verify(token) if given else None
+        with dpop.held(principal):
+            return principal, await self._key(
+                request, asked, principal, token, scheme, proofs, given=bool(given)
+            )
+
+    async def _key(
+        self,
+        request: BaseRequest,
+        asked: Asked,
+        principal: Principal | None,
+        token: str,
+        scheme: str,
+        proofs: list[str],
+        *,
+        given: bool,
+    ) -> DeviceKey | None:
+        """The key that is proved, None where none has to be. Raises `BadProof`."""
         bound = principal is not None and bool(principal.jkt)
         if given and bound != (scheme == "dpop"):
             raise BadProof(
@@ -53,7 +70,7 @@ class Credentials:
         if not proofs:
             if bound:
                 raise BadProof("this token is bound to a key: send a proof (DPoP)")
-            return principal, None
+            return None
         if principal is not None and not bound:
             raise BadProof("a proof goes with a token that is bound to its key")
         proof = dpop.check(
@@ -65,4 +82,4 @@ class Credentials:
             jkt=principal.jkt if principal is not None else None,
         )
         await dpop.spend(self._runtime.limits, proofs[0])
-        return principal, proof.key
+        return proof.key

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Awaitable, Callable, Collection, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 import orjson
@@ -18,11 +19,12 @@ from aiohttp import HttpVersion10, web
 from aiohttp.web_request import BaseRequest
 from multidict import CIMultiDict
 
-from core.actions import ID_MAX, PUBLIC
+from core.actions import ID_MAX, PUBLIC, Principal
 from core.addresses import Asked, Hosts, Proxies
 from core.calls import REPLAYED
 from core.context import Source
-from core.errors import BankhubError, Forbidden, Internal, Invalid, NotFound
+from core.dpop import BadProof
+from core.errors import BankhubError, Forbidden, Internal, Invalid, NotFound, Unauthenticated
 from core.limits import CallerLimits, headers
 from core.telemetry import Trace, new_trace, parse_trace
 from gateway.answers import ACTION_HEADERS, JSON, Refusal, finished, plain, read_body, refused
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 ACTIONS: Final = "/v1/"
+_UNKNOWN: Final = "gateway.unknown"  # what the audit calls an action that is not there
 _KEY: Final = re.compile(r"[0-9A-Za-z_-]{1,64}")
 _CHALLENGE: Final = re.compile(r"[1-9][0-9]{0,18}")
 _DEADLINE: Final = re.compile(r"[1-9][0-9]{0,6}")
@@ -94,7 +97,7 @@ class Edge:
         allowed: dict[str, str] = {}  # also on refusals: a page that may call may read why not
         try:
             asked = self._asked(request)
-            allowed = self._cors(request, asked.host)
+            allowed = self._cors(request, asked, trace)
             answer = await self._route(request, asked, trace)
         except Refusal as refusal:
             answer = refused(refusal.error, trace, refusal.status)
@@ -137,9 +140,9 @@ class Edge:
             raise Refusal(405, Invalid("not with this method"), {"Allow": ", ".join(sorted(methods))})
         raise NotFound
 
-    def _cors(self, request: BaseRequest, host: str) -> dict[str, str]:
+    def _cors(self, request: BaseRequest, asked: Asked, trace: Trace) -> dict[str, str]:
         """Headers for a page of another origin that may call us; a page that may not is refused."""
-        origin = request.headers.get("Origin")
+        origin, host = request.headers.get("Origin"), asked.host
         if origin is None:
             return {}
         if origin in self._origins or self._page_of_app(request, host):
@@ -157,7 +160,9 @@ class Edge:
             return {}
         if request.method == "POST" and request.rel_url.raw_path in self._sent_to:
             return {}
-        raise Refusal(403, Forbidden("this origin may not call"), {"Vary": "Origin"})
+        error = Forbidden("this origin may not call")
+        self._refused("gateway.origin", error, Source(asked.address, "http"), None, trace)
+        raise Refusal(403, error, {"Vary": "Origin"})
 
     def _page_of_app(self, request: BaseRequest, host: str) -> str | None:
         """The origin, where a micro app's page calls an action and the page is none of ours."""
@@ -175,10 +180,16 @@ class Edge:
             raise Invalid("an Idempotency-Key has 1 to 64 characters of 0-9 A-Z a-z _ -")
         action = self._runtime.registry.actions.get(name)
         anybody = action is not None and action.needs is PUBLIC
-        principal, proved = await self._credentials.read(request, asked, anybody=anybody)
-        page = self._page_of_app(request, asked.host)
-        if page is not None and self._apps is not None:
-            self._apps.check_page(page, principal)
+        source = Source(asked.address, "http", request.headers.get("User-Agent", "")[:200])
+        principal = None
+        try:
+            principal, proved = await self._credentials.read(request, asked, anybody=anybody)
+            page = self._page_of_app(request, asked.host)
+            if page is not None and self._apps is not None:
+                self._apps.check_page(page, principal)
+        except (Unauthenticated, Forbidden) as error:
+            self._refused(name if action is not None else _UNKNOWN, error, source, principal, trace)
+            raise
         if principal is not None:
             quota = await self._limits.caller(principal)
         fields = await self._json(request)
@@ -186,7 +197,7 @@ class Edge:
             name,
             fields,
             principal=principal,
-            source=Source(asked.address, "http", request.headers.get("User-Agent", "")[:200], proved),
+            source=replace(source, key=proved),
             deadline_s=self._deadline_s(request),
             key=key,
             trace=trace,
@@ -197,6 +208,14 @@ class Edge:
         if answer.replayed:
             given[REPLAYED] = "true"
         return web.Response(body=orjson.dumps(answer.value, default=plain), headers=given)
+
+    def _refused(
+        self, what: str, error: BankhubError, source: Source, who: Principal | None, trace: Trace
+    ) -> None:
+        """Have it recorded: no action has begun that would."""
+        outcome = "bad_proof" if isinstance(error, BadProof) else error.code
+        who = error.holder if isinstance(error, BadProof) else who
+        self._runtime.refusals.note(what, outcome, source, who=who, trace_id=trace.trace_id)
 
     def _deadline_s(self, request: BaseRequest) -> float:
         most_s = self._runtime.settings.call_timeout_s

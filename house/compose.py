@@ -138,6 +138,7 @@ async def open_database(settings: Settings) -> Database:
 
 async def serve(settings: Settings) -> None:
     """One process with its services, until SIGTERM or SIGINT; then it drains."""
+    from core.audit.recording import Recording
     from core.background import Background
 
     configure_logs(settings.log_level)
@@ -151,6 +152,9 @@ async def serve(settings: Settings) -> None:
     async with open_runtime(settings) as runtime:
         host = Host(runtime, services(settings, runtime.clock, runtime.db, names, keys=runtime.keys))
         async with AsyncExitStack() as stack:
+            recording = Recording(runtime)
+            stack.push_async_callback(recording.stop)
+            await recording.start()
             stack.push_async_callback(host.stop)
             await host.start()
             background = Background(runtime, host.services.values())

@@ -9,6 +9,7 @@ from hub.node.node import Node
 
 CONNECTIONS = gauge("hub_connections", "Open sockets of this node")
 SESSIONS = gauge("hub_sessions", "Sessions after HELLO")
+UNDECIDED = gauge("hub_undecided_connections", "Open sockets that have not said HELLO")
 ROOMS = gauge("hub_rooms", "Streams that this node follows")
 SLOW = gauge("hub_slow_connections", "Connections whose socket takes less than they are sent")
 WAITING = gauge("hub_waiting_messages", "Messages waiting for their group commit")
@@ -20,6 +21,7 @@ def watch(node: Node) -> None:
     for metric, name in (
         (CONNECTIONS, "connections"),
         (SESSIONS, "sessions"),
+        (UNDECIDED, "undecided"),
         (ROOMS, "rooms"),
         (SLOW, "slow"),
         (WAITING, "waiting"),

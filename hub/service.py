@@ -64,12 +64,18 @@ class HubService(Service):
             )  # fmt: skip
             return answer.value
 
+        def refused(
+            what: str, outcome: str, address: str, who: Principal | None = None, device: str = ""
+        ) -> None:
+            runtime.refusals.note(what, outcome, Source(address, "hub"), who=who, device=device)
+
         self.node = Node(
             name=runtime.node, store=StreamStore(runtime.db), bus=runtime.bus, clock=runtime.clock, rng=runtime.rng,
             ids=runtime.ids, gate=LimitedDoor(self._gate, limits), policy=self._policy,
-            inboxes=SqlInboxes(runtime.db, runtime.clock, runtime.ids), call=call, limits=Limits(),
+            inboxes=SqlInboxes(runtime.db, runtime.clock, runtime.ids), call=call,
+            limits=Limits(hello_s=settings.hub_hello_s, undecided_per_source=settings.hub_undecided_max),
             origins=settings.gateway_origins, proxies=settings.gateway_trusted_proxies,
-            hosts=settings.gateway_hosts, files=self._files,
+            hosts=settings.gateway_hosts, files=self._files, refused=refused,
         )  # fmt: skip
         await self.node.start()
         metrics.watch(self.node)

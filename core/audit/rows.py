@@ -86,9 +86,9 @@ def row_of(
             action=action.name,
             outcome=outcome,
             object_id=None if about is None else harmless(about, 64),
-            request_digest=_digest(key, request),
-            before_digest=_digest(key, noted.get("before")),
-            after_digest=_digest(key, noted.get("after")),
+            request_digest=digest_of(key, request),
+            before_digest=digest_of(key, noted.get("before")),
+            after_digest=digest_of(key, noted.get("after")),
             trace_id=ctx.trace.trace_id,
             happened_at=ctx.clock.now(),
             key_version=key.version,
@@ -118,7 +118,7 @@ def harmless(value: object, characters: int) -> str | None:
     return text or None
 
 
-def _digest(key: Key, value: object) -> bytes | None:
+def digest_of(key: Key, value: object) -> bytes | None:
     """Keyed: a plain digest of a short content, such as a phone number, gives the content away to who can count."""
     return None if value is None else hmac_sm3(_secrets(key.material)[1], canonical(value))
 

@@ -47,7 +47,7 @@ async def push(ctx: Context, command: Push) -> Reply:
             client, redirect_uri, given, pushed=True, subject=hinted(ctx, client, given)
         )
     except Refusal as refusal:
-        return refused(refusal)
+        return refused(ctx, refusal)
     token, life_s = ctx.rng.token(), ctx.runtime.settings.oauth_pushed_s
     until = ctx.clock.now() + timedelta(seconds=life_s)
     kept = orjson.dumps(request.plain()).decode()
@@ -74,8 +74,9 @@ def is_expected(ctx: Context, client: Client, request: Request, person_id: int) 
     return request.subject in ("", subject(oauth(ctx).subject_secret, client.sector, person_id))
 
 
-def refused(refusal: Refusal) -> Reply:
-    """The refusal as JSON (RFC 6749, 5.2)."""
+def refused(ctx: Context, refusal: Refusal) -> Reply:
+    """The refusal as JSON (RFC 6749, 5.2). An answer, so that what it ended is committed; the audit calls it one."""
+    ctx.audit(outcome=refusal.error)
     body = {"error": refusal.error, "error_description": refusal.description}
     return Reply(status=refusal.status, body=body)
 
@@ -124,7 +125,7 @@ async def use_pushed(ctx: Context, request_uri: str) -> None:
 
 
 def _back(ctx: Context, redirect_uri: str, state: str | None, refusal: Refusal) -> Shown:
-    ctx.audit(after=refusal.error)
+    ctx.audit(outcome=refusal.error)
     uri = rules.answer_uri(
         redirect_uri,
         oauth(ctx).issuer,

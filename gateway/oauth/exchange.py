@@ -45,7 +45,7 @@ async def exchange(ctx: Context, command: Exchange) -> Reply:
             case _:
                 raise Refusal("unsupported_grant_type", "there is no such grant here")
     except Refusal as refusal:
-        return refused(refusal)
+        return refused(ctx, refusal)
     return Reply(status=200, body=body)
 
 

@@ -30,9 +30,9 @@ async def userinfo(ctx: Context, command: UserInfo) -> Reply:
             raise Refusal("insufficient_scope", "the scope openid is needed", 403)
         await _still(ctx, token)
     except Unauthenticated:
-        return refused(Refusal("invalid_token", "the access token is not valid", 401))
+        return refused(ctx, Refusal("invalid_token", "the access token is not valid", 401))
     except Refusal as refusal:
-        return refused(refusal)
+        return refused(ctx, refusal)
     claims = token.claims
     said = {name: claims[name] for name in ("sub", "ent", "ent_sub", "cust")}
     if PROFILE in token.scopes:
@@ -71,7 +71,7 @@ async def introspect(ctx: Context, command: Introspect) -> Reply:
         if not client.resource_server:
             raise Refusal("unauthorized_client", "only resource servers ask this", 403)
     except Refusal as refusal:
-        return refused(refusal)
+        return refused(ctx, refusal)
     try:
         token = oauth(ctx).tokens.verify(command.token.get_secret_value())
         await _still(ctx, token)
@@ -90,7 +90,7 @@ async def revoke(ctx: Context, command: Revoke) -> Reply:
     try:
         client = await authenticate(ctx, command.proof)
     except Refusal as refusal:
-        return refused(refusal)
+        return refused(ctx, refusal)
     text, done = command.token.get_secret_value(), Reply(status=200, body=None)
     row = await store.lock_refresh(ctx.tx, rules.digest(text))
     if row is not None:
@@ -146,11 +146,11 @@ async def begin_bridge(ctx: Context, command: BeginBridge) -> Reply:
             raise Refusal("invalid_request", "the page's nonce has 8 to 128 characters")
         apis = bridge_apis(given.get("apis", "").split(), token.scopes)
     except Unauthenticated:
-        return refused(Refusal("invalid_token", "the access token is not valid", 401))
+        return refused(ctx, Refusal("invalid_token", "the access token is not valid", 401))
     except Invalid as error:
-        return refused(Refusal("invalid_scope", error.message))
+        return refused(ctx, Refusal("invalid_scope", error.message))
     except Refusal as refusal:
-        return refused(refusal)
+        return refused(ctx, refusal)
     bridge, life_s = have.tokens.sign_bridge(token.rests, origin, apis, nonce, 1 << 60)
     ctx.audit(person_id=token.rests.person_id, enterprise_id=token.rests.enterprise_id, after=sorted(apis))
     body = {"bridge_token": bridge, "expires_in": life_s, "origin": origin, "apis": sorted(apis)}

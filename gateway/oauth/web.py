@@ -343,6 +343,8 @@ class Provider:
             asked = command(_proof(request, given), given, await self._key(request))
             reply = await self._call(request, trace, asked)
         except Refusal as refusal:
+            if refusal.status == 401 or refusal.error == "invalid_dpop_proof":
+                self._note(request, trace, refusal.error)
             reply = _refused(refusal)
         except (HttpRefusal, BankhubError) as error:
             reply, headers = _failed(error)
@@ -371,6 +373,7 @@ class Provider:
             await self._oauth.tokens.admit(scheme, token, proofs, request.method, request.rel_url.raw_path)
         except Unauthenticated as error:
             kind = "invalid_dpop_proof" if isinstance(error, BadProof) else "invalid_token"
+            self._note(request, trace, kind)
             reply = _refused(Refusal(kind, error.message, 401))
         else:
             reply = await self._call(request, trace, UserInfo(token=SecretStr(token)))
@@ -388,6 +391,11 @@ class Provider:
 
     async def _call(self, request: BaseRequest, trace: Trace, command: Command[Any]) -> Any:
         return await self._runtime.calls.call(command, source=self._source(request), trace=trace)
+
+    def _note(self, request: BaseRequest, trace: Trace, outcome: str) -> None:
+        """Have a refusal recorded that no action was asked for."""
+        what = "gateway.oauth." + request.rel_url.raw_path.rpartition("/")[2]  # one of our routes
+        self._runtime.refusals.note(what, outcome, self._source(request), trace_id=trace.trace_id)
 
     def _source(self, request: BaseRequest, edge: str = "http") -> Source:
         return Source(self.address_of(request), edge, request.headers.get("User-Agent", "")[:200])

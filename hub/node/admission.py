@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 import structlog
 
-from core.dpop import Shown
+from core.dpop import BadProof, Shown
 from core.errors import BankhubError
 from hub.node.rooms import RING_ENTRIES, Room, entry_frame, event_of
 from hub.node.session import INBOX, Person, Session
@@ -55,8 +55,12 @@ class Admission:
         try:
             principal = node.gate.authenticate(frame.token, shown(conn, "HELLO", frame.proof))
         except BankhubError as error:
+            who = error.holder if isinstance(error, BadProof) else None
+            outcome = "bad_proof" if isinstance(error, BadProof) else error.code
+            node.refused("hub.hello", outcome, conn.address, who, frame.device)
             conn.bye(Bye.BAD_TOKEN, error.message)
             return
+        node.undecided.leave(conn)
         now_s = node.clock.monotonic_s()
         person = Person(principal.person_id, principal.enterprise_id, node.limits.sends_burst, now_s)
         conn.session = Session(principal, person, frame.device)
@@ -101,6 +105,8 @@ class Admission:
                 entering.append((conn, frame))
             else:
                 code = REFUSALS.get(verdict, Bye.FORBIDDEN)
+                who = conn.session.principal if conn.session is not None else None
+                node.refused("hub.hello", verdict, conn.address, who, frame.device)
                 conn.bye(
                     code, f"not admitted: {verdict}", node.rng.randint(2_000, 10_000) if code.reconnect else 0
                 )

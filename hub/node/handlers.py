@@ -15,6 +15,7 @@ from core.errors import (
     Internal,
     Invalid,
     NotFound,
+    Unauthenticated,
     Unavailable,
 )
 from hub.node.admission import shown
@@ -78,12 +79,22 @@ class Handlers:
             try:
                 self._of[type(frame)](conn, session, frame)
             except BankhubError as error:
-                error_to(conn, frame.id, error)
+                self._refuse(conn, frame, error)
             except Exception as error:
                 log.exception("hub.frame_failed", frame=type(frame).__name__)
                 internal = Internal()
                 internal.__cause__ = error
                 error_to(conn, frame.id, internal)
+
+    def _refuse(self, conn: Connection, frame: ClientFrame | BadFrame, error: BankhubError) -> None:
+        """Say so, and have it recorded where somebody wanted what is not theirs."""
+        error_to(conn, frame.id, error)
+        writes = isinstance(frame, Send | Amend)
+        if conn.session is not None and (
+            isinstance(error, Forbidden | Unauthenticated) or (writes and isinstance(error, NotFound))
+        ):
+            what, who = f"hub.{type(frame).__name__.lower()}", conn.session.principal
+            self._node.refused(what, error.code, conn.address, who)
 
     def _greet(self, conn: Connection, frame: ClientFrame | BadFrame) -> None:
         if isinstance(frame, Hello) and conn.session is None:
@@ -182,7 +193,7 @@ class Handlers:
                         raise NotFound("no such conversation", detail={"stream": name})
                     self._of[type(frame)](conn, session, frame)
             except BankhubError as error:
-                error_to(conn, frame.id, error)
+                self._refuse(conn, frame, error)
             except Exception as error:
                 log.warning("hub.look_up_failed", error=type(error).__name__)
                 error_to(conn, frame.id, Unavailable("conversations cannot be looked up now", retry_ms=500))

@@ -12,7 +12,7 @@ import structlog
 from core.actions import Principal
 from core.addresses import Hosts, Proxies
 from core.clock import Clock
-from core.errors import TooManyRequests
+from core.errors import Forbidden, TooManyRequests
 from core.failpoints import failpoint
 from core.ids import Ids
 from core.rng import Rng
@@ -22,11 +22,12 @@ from hub.node.delivery import Delivery
 from hub.node.handlers import Handlers, error_to, sent_frame
 from hub.node.marks import SAVE_S, TELL_S, Marks
 from hub.node.pages import Pages
-from hub.node.ports import Door, Files, Inboxes, StreamPolicy
+from hub.node.ports import Door, Files, Inboxes, Refused, StreamPolicy, unheard
 from hub.node.presence import Presence
 from hub.node.recovery import Recovery
 from hub.node.rooms import Event, Room, entry_frame, event_of
 from hub.node.session import INBOX, Person, Session
+from hub.node.undecided import Undecided
 from hub.server.connection import Connection
 from hub.server.wheel import Wheel
 from hub.streams.files import Carrier
@@ -57,12 +58,15 @@ class Node:
         policy: StreamPolicy, inboxes: Inboxes, call: CallAction, limits: Limits, origins: Sequence[str] = (),
         proxies: Sequence[str] = (), hosts: Sequence[str] = (), connections_max: int = 19_000,
         files: Files | None = None,
+        refused: Refused = unheard,
     ) -> None:  # fmt: skip
         self.name, self.store, self.bus = name, store, bus
         self.clock, self.rng, self.ids = clock, rng, ids
         self.gate, self.policy, self.inboxes, self.call = gate, policy, inboxes, call
         self.carrier = Carrier(files, policy.carried)
         self.limits = limits
+        self.refused = refused
+        self.undecided = Undecided(limits.undecided_per_source)
         self.origins = frozenset(origins)  # foreign pages that may connect; our own always may
         self.hosts = Hosts(hosts)  # names by which clients ask for us
         self.proxies = Proxies(proxies)  # whose word about clients' addresses is believed
@@ -166,10 +170,19 @@ class Node:
         """A socket was accepted; False when there is no place."""
         if len(self._conns) >= self.connections_max:
             return False
+        if not self.proxies.trusts(conn.address) and not self.placed(conn):
+            return False
         self._conns[conn] = None
         self._empty.clear()
         self._wheel.add(conn, self.limits.hello_s)
         return True
+
+    def placed(self, conn: Connection) -> bool:
+        """Whether its source may have one more connection that has not said who it is; it counts as one from now on."""
+        if self.undecided.enter(conn):
+            return True
+        self.refused("hub.connect", TooManyRequests.code, conn.address)
+        return False
 
     def closing(self, conn: Connection, grace_s: float) -> None:
         """The connection says good-bye: no more deliveries, and a last look in `grace_s`."""
@@ -179,6 +192,7 @@ class Node:
     def closed(self, conn: Connection) -> None:
         """The socket is gone."""
         self.forget(conn)
+        self.undecided.leave(conn)
         self._wheel.remove(conn)
         self._conns.pop(conn, None)
         if not self._conns:
@@ -382,6 +396,8 @@ class Node:
                 self.marks.sent(submission.stream_id, submission.sender_id, outcome.seq)
             else:
                 error_to(conn, submission.frame_id, outcome)
+                if isinstance(outcome, Forbidden) and conn.session is not None:
+                    self.refused("hub.send", outcome.code, conn.address, conn.session.principal)
         await failpoint("hub.after_ack_before_fanout")
         events = [event_of(entry, str(entry.stream_id)) for entry in entries]
         accept = self.delivery.accept
@@ -450,5 +466,6 @@ class Node:
         return {
             "connections": len(self._conns), "sessions": sum(len(p.conns) for p in self._persons.values()),
             "rooms": len(self.rooms), "slow": len(self.slow), "waiting": self.writer.waiting,
+            "undecided": len(self.undecided),
             "delivered": self.delivery.delivered,
         }  # fmt: skip

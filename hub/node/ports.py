@@ -36,6 +36,19 @@ class Door(Gate, Protocol):
         """For each HELLO, None if it may go on, else "too_many", or "replayed" for a proof that was used before."""
 
 
+class Refused(Protocol):
+    """Where refusals go to be recorded. No I/O."""
+
+    def __call__(
+        self, what: str, outcome: str, address: str, who: Principal | None = None, device: str = ""
+    ) -> None:
+        """`what` (hub.connect, hub.hello, hub.refresh) was refused; `who`: whose token it was, if that is known."""
+
+
+def unheard(what: str, outcome: str, address: str, who: Principal | None = None, device: str = "") -> None:
+    """Of a node that nobody keeps records of: benchmarks and simulations."""
+
+
 class StreamPolicy(Protocol):
     """What may be said in a conversation. No I/O; both raise a `BankhubError` for a refusal."""
 

@@ -27,6 +27,7 @@ from websockets.server import ServerProtocol
 from websockets.typing import Subprotocol
 
 from core.addresses import Asked
+from core.errors import Forbidden
 from hub.wire import codec, limits, websocket
 from hub.wire.close import Bye
 from hub.wire.frames import BadMessage, Op
@@ -67,6 +68,7 @@ class Connection(asyncio.Protocol):
         "refused",
         "session",
         "slow",
+        "source",
         "stalled_since_s",
         "stalled_size",
         "state",
@@ -90,7 +92,8 @@ class Connection(asyncio.Protocol):
         self.opcode = websocket.BINARY
         self.buffer: bytearray | None = None
         self.need = 0
-        self.address = ""
+        self.address = ""  # the socket's, until the handshake says whose it is
+        self.source = ""  # whom it counts for while it is undecided (hub.node.undecided)
         self.url = ""  # of the hub as this client asked for it: scheme and host, path /
         self.parser: ServerProtocol | None = None
         self.fragments: list[bytes] | None = None
@@ -104,6 +107,8 @@ class Connection(asyncio.Protocol):
         node = self.node
         self.transport = socket = cast(asyncio.WriteTransport, transport)  # uvloop's is no subclass
         self.write = socket.write
+        peer = transport.get_extra_info("peername")
+        self.address = str(peer[0]) if isinstance(peer, tuple) else ""
         hard = node.limits
         socket.set_write_buffer_limits(high=hard.soft_queue_bytes, low=hard.soft_queue_bytes // 4)
         self.opened_s = self.last_in_s = self.tokens_at_s = node.clock.monotonic_s()
@@ -292,19 +297,23 @@ class Connection(asyncio.Protocol):
         except MultipleValuesError:
             return parser.reject(400, "One Host, please.\n")
         self.address = asked.address
+        if not self.node.placed(self):
+            response = parser.reject(429, "Too many connections of this address that say nothing.\n")
+            response.headers["Retry-After"] = "1"
+            return response
         self.url = intern(f"{'wss' if asked.scheme == 'https' else 'ws'}://{asked.host}/")  # few differ
         if not self.node.hosts.serves(asked.host):
             return parser.reject(421, "This host is not served here.\n")
         if not self._welcome_origin(request, asked.host):
+            self.node.refused("hub.connect", Forbidden.code, self.address)
             return parser.reject(403, "Pages of this origin may not connect.\n")
         return parser.accept(request)
 
     def _asked(self, request: Request) -> Asked:
         """The handshake as its client made it, as far as the proxies that are believed know."""
-        peer = self.transport.get_extra_info("peername")
         given = request.headers
         return self.node.proxies.asked(
-            str(peer[0]) if isinstance(peer, tuple) else "", given.get("Host", ""),
+            self.address, given.get("Host", ""),
             forwarded_for=given.get_all("X-Forwarded-For"), forwarded=given.get_all("Forwarded"),
             proto=given.get_all("X-Forwarded-Proto"), forwarded_host=given.get_all("X-Forwarded-Host"),
         )  # fmt: skip

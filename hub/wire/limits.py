@@ -37,7 +37,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     soft_queue_bytes: int = 256 * 1024  # over it signals are dropped and chat collapses into GAPs
     hard_queue_bytes: int = 1024 * 1024  # over it the session is told to come back
     stall_s: float = 30.0  # no byte taken for so long is as good as gone
-    hello_s: float = 10.0  # from the TCP connection to HELLO
+    hello_s: float = 5.0  # from the TCP connection to HELLO
+    undecided_per_source: int = 20  # connections of one address without an accepted HELLO
     ping_s: float = 25.0  # below the idle cut of mobile carriers' NAT (30 s and more)
     pong_s: float = 8.0
     connections_per_person: int = 10  # devices at once on one node

@@ -119,7 +119,8 @@ async def main(connections: int, size: int, batch: int) -> None:
     ids = Ids(clock, 1)
     node = Node(
         name="bench", store=EmptyStore(connections), bus=bus, clock=clock, rng=SystemRng(), ids=ids,  # type: ignore[arg-type]
-        gate=door, policy=door, inboxes=door, call=lambda principal, frame, address: asyncio.sleep(0), limits=Limits(),
+        gate=door, policy=door, inboxes=door, call=lambda principal, frame, address: asyncio.sleep(0),
+        limits=Limits(undecided_per_source=100_000),
     )  # fmt: skip
     await node.start()
     sock = listening_socket("127.0.0.1", 0)

@@ -9,7 +9,7 @@ import pytest
 from core.bus import MemoryBus, MemoryNetwork
 from core.clock import ManualClock
 from core.config_center import ConfigCenter, live
-from core.db import Database
+from core.db import Database, Transaction
 from core.errors import Conflict, Invalid, NotFound
 from core.rng import SeededRng
 
@@ -21,8 +21,12 @@ GREETING = live("testcore.greeting", "你好", "for tests", choices=("你好", "
 OPEN = live("testcore.open", True, "for tests")
 
 
+async def unrecorded(tx: Transaction, what: str, about: str, by: int, before: object, after: object) -> None:
+    """Nobody keeps records here; test_audit looks at those that a process writes."""
+
+
 def center(db: Database, bus: MemoryBus | None = None, poll_s: float = 60.0) -> ConfigCenter:
-    return ConfigCenter(db, ManualClock(), SeededRng(1), bus, poll_s=poll_s)
+    return ConfigCenter(db, ManualClock(), SeededRng(1), bus, record=unrecorded, poll_s=poll_s)
 
 
 async def test_a_change_is_in_force_and_has_a_history(clean_db: Database) -> None:

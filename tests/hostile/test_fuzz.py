@@ -57,6 +57,9 @@ class FakeNode:
     def opened(self, conn: Connection) -> bool:
         return True
 
+    def placed(self, conn: Connection) -> bool:
+        return True
+
     def received(self, conn: Connection, frames: list[Any]) -> None:
         conn.state = State.READY
         self.got += frames

@@ -26,6 +26,7 @@ from core.rng import SystemRng
 from hub import api
 from hub.inboxes import SqlInboxes
 from hub.node.node import Node
+from hub.node.ports import Refused, unheard
 from hub.server.connection import Connection
 from hub.service import listening_socket
 from hub.streams.store import Entry, StreamStore
@@ -126,7 +127,10 @@ class World:
         self._buses.append(bus)
         return bus
 
-    async def node(self, name: str, *, bus: Any = None, call: Any = None, **limits: Any) -> Node:
+    async def node(
+        self, name: str, *, bus: Any = None, call: Any = None, proxies: Sequence[str] = (), refused: Refused = unheard,
+        **limits: Any,
+    ) -> Node:  # fmt: skip
         """A node that listens on a port of its own."""
         if self.bus is None:
             self.bus = await self.new_bus()
@@ -135,7 +139,7 @@ class World:
             name=name, store=StreamStore(self.db), bus=bus or await self.new_bus(), clock=self.clock, rng=self.rng,
             ids=ids, gate=self.gate, policy=self.policy, inboxes=SqlInboxes(self.db, self.clock, ids),
             call=call or _no_call, limits=Limits(**limits), origins=["https://bank.example"],
-            hosts=["hub", "127.0.0.1"],
+            hosts=["hub", "127.0.0.1"], proxies=proxies, refused=refused,
         )  # fmt: skip
         await node.start()
         sock = listening_socket("127.0.0.1", 0)

@@ -85,6 +85,7 @@ def test_the_limits_are_the_hubs() -> None:
         f"| depth of a body | {limits.BODY_DEPTH} |",
         f"| devices of a person on a node | {defaults.connections_per_person} |",
         f"| HELLO after the TCP connection | {defaults.hello_s:.0f} s |",
+        f"| connections of one address before their HELLO is accepted | {defaults.undecided_per_source} |",
         f"at most {limits.PAGE_ENTRIES}), at {limits.PAGE_BYTES >> 10} KiB",
     ):
         assert line in " ".join(TEXT.split()), line

@@ -172,8 +172,9 @@ def _limits(sim: Simulation) -> Limits:
     """Half of the runs have tiny queues, so that clients are slow; nobody is ever too fast."""
     tiny = sim.seed % 2 == 1
     return Limits(
-        sends_per_s=1e6, sends_burst=1e6, frames_per_s=1e6, frames_burst=1e6, ping_s=2.0, pong_s=1.0,
-        soft_queue_bytes=2_000 if tiny else 1 << 18, hard_queue_bytes=20_000 if tiny else 1 << 20,
+        undecided_per_source=1000, sends_per_s=1e6, sends_burst=1e6, frames_per_s=1e6, frames_burst=1e6,
+        ping_s=2.0, pong_s=1.0, soft_queue_bytes=2_000 if tiny else 1 << 18,
+        hard_queue_bytes=20_000 if tiny else 1 << 20,
     )  # fmt: skip
 
 
