@@ -156,19 +156,37 @@ def verify(
     seals: Annotated[
         Path | None, typer.Option(help="audit: exported seals, or a log with them (default: our own file).")
     ] = None,
+    export: Annotated[
+        Path | None, typer.Option(help="evidence: write what holds to this file, sealed to stand for itself.")
+    ] = None,
+    bundle: Annotated[
+        Path | None, typer.Option(help="evidence: verify this file, without a database or a running bank.")
+    ] = None,
+    anchor: Annotated[
+        Path | None, typer.Option(help="evidence --bundle: the bank's public keys, from `keys --public`.")
+    ] = None,
 ) -> None:
     """Walk digest chains, of stored streams or of the audit, and say where one breaks; or verify what was signed."""
-    from house.verify import audit, evidence, streams
+    from house.verify import audit, evidence, evidence_bundle, streams
 
     if what is not None and what not in ("audit", "evidence") and not what.isdecimal():
         raise typer.BadParameter("a stream's id, `audit` or `evidence`")
     if which is not None and (what != "evidence" or not which.isdecimal()):
         raise typer.BadParameter("an id goes with `evidence`: the decimal id of a challenge")
+    if (export or bundle or anchor) and what != "evidence":
+        raise typer.BadParameter("--export, --bundle and --anchor go with `evidence`")
+    if (bundle is None) != (anchor is None):
+        raise typer.BadParameter("--bundle and --anchor go together")
+    if bundle is not None and anchor is not None:
+        if export or which:
+            raise typer.BadParameter("a bundle is verified as it is")
+        quiet_logs()
+        raise typer.Exit(evidence_bundle(bundle, anchor))
     with engines_of(load(), {"postgres"}) as settings:
         if what == "audit":
             raise typer.Exit(run(audit(settings, seals)))
         if what == "evidence":
-            raise typer.Exit(run(evidence(settings, None if which is None else int(which))))
+            raise typer.Exit(run(evidence(settings, None if which is None else int(which), export)))
         raise typer.Exit(run(streams(settings, None if what is None else int(what))))
 
 
@@ -189,11 +207,17 @@ def keys(
     at_once: Annotated[
         bool, typer.Option(help="rotate: though not every process may know the next key yet.")
     ] = False,
+    public: Annotated[
+        Path | None, typer.Option(help="Write the public sealing keys to this file: what others trust us by.")
+    ] = None,
 ) -> None:
     """Say which keys there are, how old, and when each is due; turn and retire them."""
     from house.keys import keys as manage
+    from house.keys import write_public
 
     quiet_logs()
+    if public is not None:
+        raise typer.Exit(write_public(load(), public))
     if retire is None:
         raise typer.Exit(manage(load(), add=add, attach=attach, rotate=rotate, at_once=at_once))
     with engines_of(load(), {"postgres"}) as settings:  # to ask whether anything needs it

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
 from core.clock import SystemClock
 from core.crypto.keyring import KeyRecord, Keyring, open_keyring
-from core.crypto.provider import Handle, provider_of
+from core.crypto.provider import Handle, point_of, provider_of
 from core.crypto.ring import COLUMNS, INDEXES, PURPOSES, SEALS, Key, Purpose
 from core.errors import Conflict, Invalid
 from core.settings import Settings
+from core.stepup.bundle import anchor
 
 
 def keys(
@@ -41,6 +43,17 @@ def keys(
         print(f"{retire} is forgotten")
     _show(ring)
     return 1 if overdue(ring) else 0
+
+
+def write_public(settings: Settings, path: Path) -> int:
+    """The anchor that bundles of evidence are verified against; the exit code."""
+    ring = open_keyring(settings, SystemClock())
+    points = {key.key_id: point_of(key) for key in ring.all(SEALS)}
+    path.write_bytes(anchor(points))
+    print(
+        f"{path} holds the public keys {', '.join(points)}: give it to whoever is to verify, by a way they trust"
+    )
+    return 0
 
 
 def _show(ring: Keyring) -> None:

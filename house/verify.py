@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from core.errors import Invalid
 from core.settings import Settings
 from house.compose import open_database
+
+if TYPE_CHECKING:
+    from core.crypto.keyring import Keyring
+    from core.db import Database
+    from core.stepup.evidence import Evidence
 
 _SHOWN = 20  # faults: who has more looks at the first ones anyway
 
@@ -56,13 +63,17 @@ async def audit(settings: Settings, seals: Path | None) -> int:
     return 1 if result.faults else 0
 
 
-async def evidence(settings: Settings, only: int | None) -> int:
-    """Verify what people confirmed, all of it or one challenge; the exit code. One piece is printed in full."""
+async def evidence(settings: Settings, only: int | None, export: Path | None = None) -> int:
+    """Verify what people confirmed, all of it or one challenge; the exit code. One piece is printed in full.
+
+    What holds goes into the file `export`, if every piece does: it then stands for itself (`bundle`).
+    """
     from core.clock import SystemClock
     from core.crypto.keyring import open_keyring
     from core.stepup.store import every_evidence
 
     keys, db = open_keyring(settings, SystemClock()), await open_database(settings)
+    whole: list[Evidence] = []
     count, broken = 0, 0
     try:
         async for challenge_id, found in every_evidence(db, keys, only):
@@ -71,12 +82,69 @@ async def evidence(settings: Settings, only: int | None) -> int:
                 broken += 1
                 why = "the row is not as it was written" if found is None else "the signature does not hold"
                 print(f"BROKEN  {challenge_id}: {why}")
+                continue
+            if export is not None:
+                whole.append(found)
             elif only is not None:
                 print(found.shown())
+        if only is not None and not count:
+            print(f"there is no evidence of {only}")
+            return 1
+        if export is not None and not broken:
+            await _export(settings, db, keys, whole, export)
+            print(
+                f"{export} holds {count} pieces; it is verified with --bundle and the anchor of `keys --public`"
+            )
     finally:
         await db.close()
-    if only is not None and not count:
-        print(f"there is no evidence of {only}")
-        return 1
     print(f"{count} pieces of evidence, " + ("every one holds" if not broken else f"{broken} are broken"))
     return 1 if broken else 0
+
+
+async def _export(settings: Settings, db: Database, keys: Keyring, whole: list[Evidence], path: Path) -> None:
+    """Write a sealed bundle, mode 0600, and that somebody has. Raises `Invalid` where the file is there already."""
+    from core.audit.changes import Changes
+    from core.clock import SystemClock
+    from core.crypto.provider import point_of, provider_of
+    from core.crypto.ring import SEALS
+    from core.crypto.sm3 import sm3
+    from core.ids import WorkerLease
+    from core.keys import replace_secret
+    from core.rng import SystemRng
+    from core.stepup import bundle
+
+    if path.exists():
+        raise Invalid(f"{path} is there already")
+    clock, rng, key = SystemClock(), SystemRng(), keys.current(SEALS)
+    document = bundle.unsealed(whole, clock.now(), key.key_id, point_of(key))
+    provider = provider_of(settings)
+    try:
+        data = bundle.sealed(document, await provider.sign(key, bundle.statement(document)))
+    finally:
+        await provider.close()
+    lease = await WorkerLease.acquire(db, clock, rng=rng)
+    try:
+        record = Changes(clock, rng, lease.ids, keys).record
+        about = str(whole[0].challenge_id) if len(whole) == 1 else f"{len(whole)} pieces"
+        await db.run(record, "core.evidence.export", about, 0, None, sm3(data))
+    finally:
+        await lease.release()
+    replace_secret(path, data)
+
+
+def evidence_bundle(path: Path, anchor: Path) -> int:
+    """Verify an exported bundle against the bank's public keys; the exit code. Nothing else is asked."""
+    from core.stepup import bundle
+
+    try:
+        found = bundle.verify(path.read_bytes(), bundle.read_anchor(anchor.read_bytes()))
+    except OSError as error:
+        print(f"{error.filename} cannot be read")
+        return 1
+    except Invalid as error:
+        print(f"BROKEN  {error.message}")
+        return 1
+    if len(found) == 1:
+        print(found[0].shown())
+    print(f"{len(found)} pieces of evidence, every one holds, under the bank's seal")
+    return 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from typing import Any
 
 import asyncpg
@@ -11,11 +12,14 @@ import pytest
 
 from core.actions import Principal
 from core.context import Source
+from core.db import Sql
 from core.device_key import b64url
-from core.errors import Forbidden
+from core.errors import Forbidden, Invalid
 from core.stepup.store import every_evidence
 from gateway.stepup.describe import TOPS
+from house.keys import write_public
 from house.verify import evidence as verify_evidence
+from house.verify import evidence_bundle
 from tests.gateway.conftest import Answer, World
 from tests.gateway.sms import messages, newest_code, wrong
 from tests.gateway.test_devices import PHONES, Phone
@@ -136,6 +140,39 @@ async def test_tampered_evidence_is_found(world: World, capsys: pytest.CaptureFi
         assert await verify_evidence(runtime.settings, 1) == 1
     finally:
         await superuser.close()
+
+
+@pytest.mark.requirement("T03")
+async def test_evidence_leaves_in_a_sealed_file_and_that_is_recorded(
+    world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    token = (await world.login("wangfang"))["access_token"]
+    who, runtime = world.tokens.verify(token), world.runtime
+    number = await proven(runtime, who, ROLE, FIELDS | {"name": "外带"})
+    assert number is not None
+    one, every, anchor = tmp_path / "one.json", tmp_path / "every.json", tmp_path / "anchor.json"
+    assert await verify_evidence(runtime.settings, number, one) == 0
+    assert await verify_evidence(runtime.settings, None, every) == 0
+    assert one.stat().st_mode & 0o777 == 0o600, "it may hold phone numbers"
+    with pytest.raises(Invalid):
+        await verify_evidence(runtime.settings, number, one)
+    exported = Sql("SELECT object_id FROM core_audit WHERE action = $1", None, "tests")
+    rows = [row["object_id"] for row in await runtime.db.fetch(exported, "core.evidence.export")]
+    assert str(number) in rows
+    assert len(rows) == 2
+
+    assert write_public(runtime.settings, anchor) == 0
+    assert evidence_bundle(one, anchor) == 0
+    assert "外带" in capsys.readouterr().out
+    assert evidence_bundle(every, anchor) == 0
+    every.write_bytes(every.read_bytes().replace("外带".encode(), "外卖".encode()))
+    assert evidence_bundle(every, anchor) == 1
+
+    spoil = Sql("UPDATE core_evidence SET person_id = person_id + $2 WHERE challenge_id = $1", None, "tests")
+    await runtime.db.execute(spoil, number, 1)
+    assert await verify_evidence(runtime.settings, None, tmp_path / "broken.json") == 1
+    assert not (tmp_path / "broken.json").exists(), "what is broken is not sealed"
+    await runtime.db.execute(spoil, number, -1)
 
 
 @pytest.mark.requirement("T04")
