@@ -17,7 +17,7 @@ import structlog
 
 from core.addresses import source_of
 from core.audit import store
-from core.audit.rows import Row, harmless, written
+from core.audit.rows import OUTCOME_CHARACTERS, Row, harmless, written
 from core.crypto.ring import AUDIT
 from core.db import UniqueViolation
 from core.telemetry import counter, new_trace
@@ -72,6 +72,7 @@ class Refusals:
         trace_id: str | None = None,
     ) -> None:
         """Somebody was refused. `who`: whose credentials they were, if that is known."""
+        outcome = outcome[:OUTCOME_CHARACTERS]
         enterprise_id, person_id = (who.enterprise_id, who.person_id) if who else (0, 0)
         kind: Kind = (action, outcome, source_of(source.address), enterprise_id, person_id)
         if kind not in self._kinds and len(self._kinds) >= self._most:

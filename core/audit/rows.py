@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from core.crypto.keyring import Keyring
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+OUTCOME_CHARACTERS: Final = 32
 _HARMFUL: Final = frozenset(
     {"Cc", "Cf", "Cs", "Co", "Zl", "Zp"}
 )  # controls, directions, half characters, line ends
@@ -84,7 +85,7 @@ def row_of(
             address=harmless(ctx.source.address, 64),
             edge=ctx.source.edge,
             action=action.name,
-            outcome=outcome,
+            outcome=outcome[:OUTCOME_CHARACTERS],
             object_id=None if about is None else harmless(about, 64),
             request_digest=digest_of(key, request),
             before_digest=digest_of(key, noted.get("before")),

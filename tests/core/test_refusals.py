@@ -85,9 +85,18 @@ async def test_outcomes_sources_and_people_are_told_apart_a_subscriber_is_one_so
     noted.note("hub.hello", "unauthenticated", attacker(1))
     noted.note("hub.hello", "unauthenticated", Source("2001:db8::1", "hub"))
     noted.note("hub.hello", "unauthenticated", Source("2001:db8::2", "hub"))
+    noted.note(
+        "gateway.oauth.proceed", "unmet_authentication_requirements", attacker(1)
+    )  # one too many for the column
     await noted.flush()
     found = [(row["enterprise_id"], row["person_id"], row["outcome"]) for row in await rows(here)]
-    assert found == [(7, 5, "left"), (7, 6, "left"), (0, 0, "unauthenticated"), (0, 0, "unauthenticated")]
+    assert found == [
+        (7, 5, "left"),
+        (7, 6, "left"),
+        (0, 0, "unauthenticated"),
+        (0, 0, "unauthenticated"),
+        (0, 0, "unmet_authentication_requirement"),
+    ]
 
 
 @pytest.mark.requirement("D04")

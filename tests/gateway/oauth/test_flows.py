@@ -144,6 +144,7 @@ async def test_a_yes_is_to_what_was_shown(kit: Kit) -> None:
     assert "code" in (await kit.browser.answer("allow")).query
 
 
+@pytest.mark.requirement("A05")
 async def test_one_enterprise_at_a_time(kit: Kit) -> None:
     """Lina works for two. The app is in one; then in both, and she chooses."""
     app = await kit.register()
@@ -165,6 +166,11 @@ async def test_one_enterprise_at_a_time(kit: Kit) -> None:
     hinted = await kit.tokens(published, ent=str(here))
     assert hinted["ent"] == str(here)
     assert kit.claims(hinted["id_token"])["ent_sub"] != kit.claims(tokens["id_token"])["ent_sub"]
+    for one, ent, name in ((tokens, there, "云岭茶业有限公司"), (hinted, here, "青山精密制造有限公司")):
+        said = await kit.userinfo(one["access_token"])
+        assert (said.json["ent"], said.json["ent_name"]) == (str(ent), name), (
+            "of the enterprise it is for only"
+        )
     nowhere = await kit.authorize(published, Verifier(), ent="12345")
     assert nowhere.query["error"] == "access_denied"
 
