@@ -16,7 +16,7 @@ from core.context import Source
 from core.dispatch import Call, Dispatcher
 from core.errors import BankhubError, Invalid, Unauthenticated
 from core.telemetry import new_trace, parse_trace
-from core.tokens import ServiceTokens
+from core.tokens import ServiceCall, ServiceTokens
 from core.values import WIRE
 
 if TYPE_CHECKING:
@@ -76,19 +76,11 @@ class InternalServer:
 
     async def _answer(self, request: web.Request) -> web.Response:
         runtime, name = self._runtime, request.match_info["action"]
-        scheme, _, token = request.headers.get("Authorization", "").partition(" ")
-        if scheme != "Bearer" or not token:
-            raise Unauthenticated("a service token is missing")
-        limit = runtime.settings.call_body_bytes
-        if (request.content_length or 0) > limit:
-            raise Invalid("the request is too large")
-        body = await read_up_to(request.content, limit)
-        if body is None:
-            raise Invalid("the request is too large")
-        service = name.partition(".")[0]
-        vouched = self._tokens.verify(token, service, name, body)
-        if service not in self._services:
-            raise Unauthenticated("the service token is for another process")
+        try:
+            vouched, body = await self._vouched(request, name)
+        except Unauthenticated as error:
+            runtime.refusals.note("core.calls.receive", error.code, Source(request.remote or "", "internal"))
+            raise
         call = Call(
             principal=vouched.principal,
             deadline=runtime.clock.monotonic_s() + vouched.deadline_s,
@@ -104,3 +96,20 @@ class InternalServer:
         value = action.command.result.dump_python(outcome.result, context=WIRE)
         headers = {REPLAYED: "true"} if outcome.replayed else None
         return web.Response(body=pack(value), content_type=CONTENT_TYPE, headers=headers)
+
+    async def _vouched(self, request: web.Request, name: str) -> tuple[ServiceCall, bytes]:
+        """What the token says of this very body, and the body. Raises `Unauthenticated` and `Invalid`."""
+        scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+        if scheme != "Bearer" or not token:
+            raise Unauthenticated("a service token is missing")
+        limit = self._runtime.settings.call_body_bytes
+        if (request.content_length or 0) > limit:
+            raise Invalid("the request is too large")
+        body = await read_up_to(request.content, limit)
+        if body is None:
+            raise Invalid("the request is too large")
+        service = name.partition(".")[0]
+        vouched = self._tokens.verify(token, service, name, body)
+        if service not in self._services:
+            raise Unauthenticated("the service token is for another process")
+        return vouched, body

@@ -133,7 +133,14 @@ class Edge:
         if route := self._routes.get(("GET" if request.method == "HEAD" else request.method, path)):
             if path not in self._unlimited:
                 await self._limits.address(asked.address)
-            return await route(request, trace)
+                return await route(request, trace)
+            try:
+                return await route(request, trace)
+            except Unauthenticated as error:
+                self._refused(
+                    "gateway" + path.replace("/", "."), error, Source(asked.address, "http"), None, trace
+                )
+                raise
         if methods := [method for method, known in self._routes if known == path]:
             if request.method == "OPTIONS" and path in self._shared:
                 return web.Response(status=204, headers=_PREFLIGHT)

@@ -19,6 +19,7 @@ from core.calls import CONTENT_TYPE, PATH
 from core.clock import SystemClock
 from core.codec import pack
 from core.context import Source
+from core.db import Sql
 from core.errors import (
     TREE,
     BankhubError,
@@ -336,3 +337,17 @@ async def test_nobody_there_is_unavailable(tables: str, tmp_path: Path) -> None:
     async with process(settings, []) as caller:
         with pytest.raises(Unavailable):
             await caller.calls.call(toy.Echo(), principal=WHO)
+
+
+@pytest.mark.requirement("D04")
+async def test_who_is_none_of_us_is_recorded(owner: Runtime) -> None:
+    before = owner.ids.next()
+    assert await _post(owner, None, b"") == 401
+    assert await _post(owner, "not a token", b"") == 401
+    await owner.refusals.flush(counts=True)
+    rows = Sql(
+        "SELECT action, outcome, address, edge, object_id FROM core_audit WHERE audit_id > $1", None, "tests"
+    )
+    found = [tuple(row) for row in await owner.db.fetch(rows, before)]
+    place = ("core.calls.receive", "unauthenticated", "127.0.0.1", "internal")
+    assert sorted(found, key=str) == [(*place, "+1"), (*place, None)]

@@ -38,6 +38,11 @@ async def house(database: str, tmp_path: Path) -> AsyncIterator[House]:
         yield house
 
 
+@pytest.fixture
+def more_settings() -> dict[str, Any]:
+    return {"gateway_metrics_token": "a token that only the collector of metrics has"}
+
+
 async def test_at_the_hub(house: House) -> None:
     node, device, person = house.nodes[0], Device(), house.people["yangmin"]
     runtime, whose = node.runtime, (person.enterprise_id, person.person_id)
@@ -121,11 +126,14 @@ async def test_at_the_http_edge(world: World) -> None:
     assert (await client.call("gateway.no.such_thing", token="not a token")).status == 401
     assert (await client.call(me, token=access)).status == 401
     assert (await client.call(me, **app_page)).status == 403
+    async with client.session.get(f"{client.url}/metrics") as metrics:
+        assert metrics.status == 401
     found = await since(runtime, before)
     assert sorted(seen(found)) == [
         ("gateway.identity.me", "bad_proof", *whose),
         ("gateway.identity.me", "unauthenticated", 0, 0),
         ("gateway.identity.me", "unauthenticated", 0, 0),
+        ("gateway.metrics", "unauthenticated", 0, 0),
         ("gateway.origin", "forbidden", 0, 0),
         ("gateway.unknown", "unauthenticated", 0, 0),
     ], "names that nobody declared are one kind: a guesser does not choose what is written"
