@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 import aiohttp
 
@@ -42,8 +41,7 @@ CONTENT_TYPE: Final = "application/msgpack"
 REPLAYED: Final = "Idempotent-Replayed"
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """What an edge sends on: plain values with ids as text (`core.values.WIRE`), bytes as bytes."""
 
     value: Any
@@ -178,7 +176,7 @@ class Calls:
         return Call(
             principal=principal,
             deadline=runtime.clock.monotonic_s() + allowed_s,
-            trace=trace or current_trace.get() or new_trace(runtime.rng),
+            trace=trace or current_trace() or new_trace(runtime.rng),
             source=source or Source(),
             key=key,
             internal=internal,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from core.access import (
     SERVICE_GRANTS,
@@ -39,8 +39,7 @@ R = TypeVar("R")
 Hook = Callable[[], Awaitable[None] | None]
 
 
-@dataclass(frozen=True, slots=True)
-class Source:
+class Source(NamedTuple):
     """Where a call came from: the client address, the edge it came through, its user agent."""
 
     address: str = ""

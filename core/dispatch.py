@@ -9,9 +9,8 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import structlog
 from pydantic import ValidationError
@@ -22,10 +21,10 @@ from core.actions import Action, Command, Context, Event, EventHandler, Rate
 from core.addresses import source_of
 from core.context import Effects, Source
 from core.db import UniqueViolation
+from core.deadline import deadline
 from core.errors import (
     BankhubError,
     Conflict,
-    DeadlineExceeded,
     Forbidden,
     Internal,
     Invalid,
@@ -54,8 +53,7 @@ _REFUSALS = Rate(
 )  # audit rows of refused access: enough to see it, too few to fill a disk
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(NamedTuple):
     """Everything about a call but the command."""
 
     principal: Principal | None
@@ -67,8 +65,7 @@ class Call:
     step_up: int | None = None  # the challenge that was proved for it
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(NamedTuple):
     """An answer, and whether it is one that was given before under the same key."""
 
     result: Any
@@ -95,9 +92,7 @@ class Dispatcher:
         """Run the action `name` with a command or its plain fields. Raises errors of `core.errors` only."""
         action = self.runtime.registry.get(name)
         clock, began_s, code = self.runtime.clock, self.runtime.clock.monotonic_s(), "internal"
-        session_id = call.principal.session_id if call.principal else None
-        with span(name, call.trace, self.runtime.rng, edge=call.source.edge) as trace:
-            bound = structlog.contextvars.bind_contextvars(action=name, session_id=session_id)
+        with self._span(name, call.trace, call.principal, call.source.edge) as trace:
             try:
                 outcome = await self._within_deadline(action, given, call, trace)
                 code = "ok"
@@ -113,21 +108,17 @@ class Dispatcher:
             finally:
                 _outcomes(name, call.source.edge, code).inc()
                 _seconds(name).observe(clock.monotonic_s() - began_s)
-                structlog.contextvars.reset_contextvars(**bound)
 
     async def _within_deadline(
         self, action: Action[Any, Any], given: Command[Any] | Mapping[str, Any], call: Call, trace: Trace
     ) -> Outcome:
         ctx = self._context(action, call, trace)
-        limit: asyncio.Timeout | None = None
         try:
-            async with asyncio.timeout(ctx.remaining_s()) as limit:
+            with deadline(ctx.remaining_s()):
                 await self._admit(action, call, ctx)
                 command = given if isinstance(given, Command) else parse(action, given)
                 return await self._execute(action, command, ctx)
         except TimeoutError as error:
-            if limit is not None and limit.expired():
-                raise DeadlineExceeded from error
             raise Unavailable from error
 
     # --- admission ------------------------------------------------------------------------------------------------
@@ -400,7 +391,7 @@ class Dispatcher:
         permit(action, who, grants, internal=True)
         if not action.transaction:
             raise Internal(f"{name} opens its own transactions and cannot join one")
-        with span(name, ctx.trace, ctx.rng, edge="nested") as trace:
+        with self._span(name, ctx.trace, who, "nested") as trace:
             inner = self._context(action, call, trace, ctx.invocation)
             inner.transaction, inner.effects, inner.grants = ctx.transaction, ctx.effects, grants
             try:
@@ -453,6 +444,10 @@ class Dispatcher:
                 done = await self.runtime.db.run(attempt)
             await self._after_commit(ctx)
             return done
+
+    def _span(self, name: str, parent: Trace, who: Principal | None, edge: str) -> span:
+        session_id = who.session_id if who is not None else 0
+        return span(name, parent, self.runtime.rng, edge=edge, action=name, session_id=session_id)
 
     def _context(
         self, action: Action[Any, Any], call: Call, trace: Trace, invocation: str | None = None

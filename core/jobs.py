@@ -161,7 +161,7 @@ async def later(
     gives the id of that one and changes nothing.
     """
     name = job if isinstance(job, str) else job.name
-    trace = current_trace.get()
+    trace = current_trace()
     row = (
         ids.next(),
         name,

@@ -20,6 +20,7 @@ import structlog
 
 from core.classification import Class, by_name
 from core.errors import BankhubError
+from core.telemetry import current_fields
 
 REDACTED: Final = "[redacted]"
 
@@ -101,6 +102,12 @@ def _render(_: Any, __: str, event: MutableMapping[str, Any]) -> str:
     return orjson.dumps(event, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
 
 
+def _add_span(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    for field, value in current_fields().items():
+        event.setdefault(field, value)
+    return event
+
+
 def _add(field: str, value: str) -> Callable[[Any, str, MutableMapping[str, Any]], MutableMapping[str, Any]]:
     def add(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
         event.setdefault(field, value)
@@ -128,6 +135,7 @@ def configure_logs(level: str = "info", stream: TextIO | None = None, *, node: s
     """Send every log of this process, ours and libraries', as JSON lines to `stream` (default: standard error)."""
     shared: list[Any] = [
         structlog.contextvars.merge_contextvars,
+        _add_span,
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
         structlog.processors.TimeStamper(fmt="iso", utc=True),

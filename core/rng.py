@@ -21,6 +21,10 @@ class Rng(Protocol):
         """`n` random bytes."""
         ...
 
+    def mark(self, n: int) -> bytes:
+        """`n` bytes that tell things apart and are no secret: whoever has seen many of them can tell the next ones."""
+        ...
+
     def randint(self, a: int, b: int) -> int:
         """An integer in [a, b], both included."""
         ...
@@ -37,16 +41,22 @@ def _token(raw: bytes) -> str:
 class SystemRng:
     """The operating system's generator: fit for secrets."""
 
-    __slots__ = ("_source",)
+    __slots__ = ("_marks", "_source")
 
     def __init__(self) -> None:
         self._source = random.SystemRandom()
+        self._marks = random.Random(
+            secrets.token_bytes(TOKEN_BYTES)
+        )  # asks the system once, not at every call
 
     def random(self) -> float:
         return self._source.random()
 
     def randbytes(self, n: int) -> bytes:
         return secrets.token_bytes(n)
+
+    def mark(self, n: int) -> bytes:
+        return self._marks.randbytes(n)
 
     def randint(self, a: int, b: int) -> int:
         return self._source.randint(a, b)
@@ -67,6 +77,9 @@ class SeededRng:
         return self._source.random()
 
     def randbytes(self, n: int) -> bytes:
+        return self._source.randbytes(n)
+
+    def mark(self, n: int) -> bytes:
         return self._source.randbytes(n)
 
     def randint(self, a: int, b: int) -> int:

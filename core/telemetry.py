@@ -9,13 +9,11 @@ from __future__ import annotations
 
 import importlib
 import re
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from contextvars import ContextVar
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Callable, Sequence
+from contextvars import ContextVar, Token
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from core.errors import BankhubError, Invalid
@@ -28,8 +26,7 @@ if TYPE_CHECKING:
 _TRACEPARENT: Final = re.compile(r"00-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})")
 
 
-@dataclass(frozen=True, slots=True)
-class Trace:
+class Trace(NamedTuple):
     """One position in a trace: 32 and 16 hexadecimal digits, as https://www.w3.org/TR/trace-context/ has them."""
 
     trace_id: str
@@ -42,12 +39,12 @@ class Trace:
 
     def child(self, rng: Rng) -> Trace:
         """A new span of the same trace."""
-        return Trace(self.trace_id, rng.randbytes(8).hex(), self.sampled)
+        return Trace(self.trace_id, rng.mark(8).hex(), self.sampled)
 
 
 def new_trace(rng: Rng) -> Trace:
-    """A trace that begins here."""
-    drawn = rng.randbytes(24).hex()
+    """A trace that begins here. Its ids are no secrets: a caller may bring ids of its own."""
+    drawn = rng.mark(24).hex()
     return Trace(drawn[:32], drawn[32:])
 
 
@@ -72,37 +69,56 @@ def extract(frame: Sequence[Any], known_fields: int) -> Trace | None:
     return parse_trace(extra) if isinstance(extra, str) else None
 
 
-current_trace: ContextVar[Trace | None] = ContextVar("bankhub_trace", default=None)
-"""The trace of what this task is doing."""
-
 _tracer: Any = None
 
 
-@contextmanager
-def span(name: str, parent: Trace, rng: Rng, **attributes: str | int) -> Iterator[Trace]:
+class span:  # noqa: N801 - reads as a function: with span(...) as trace
     """Do something as a child of `parent`: gives its trace, logs inside carry it, an exporter gets the span.
 
-    Attributes are ids and names of actions, never contents. An error marks the span with its code.
+    Attributes are ids and names of actions, never contents; logs inside carry them too. An error marks the span with
+    its code. (A class, because a generator costs several times as much, and this is around everything.)
     """
-    if _tracer is None:
-        exported, trace = None, parent.child(rng)
-    else:
-        exported, trace = _open(name, parent, attributes)
-    token = current_trace.set(trace)
-    bound = structlog.contextvars.bind_contextvars(trace_id=trace.trace_id, span_id=trace.span_id)
-    try:
-        yield trace
-    except BaseException as error:
-        if exported is not None:
-            exported.set_attribute(
-                "error.type", error.code if isinstance(error, BankhubError) else "internal"
-            )
-        raise
-    finally:
-        structlog.contextvars.reset_contextvars(**bound)
-        current_trace.reset(token)
-        if exported is not None:
-            exported.end()
+
+    __slots__ = ("_before", "_exported", "attributes", "trace")
+
+    def __init__(self, name: str, parent: Trace, rng: Rng, **attributes: str | int) -> None:
+        self.attributes = attributes
+        self._before: Token[span | None]
+        if _tracer is None:
+            self._exported, self.trace = None, parent.child(rng)
+        else:
+            self._exported, self.trace = _open(name, parent, attributes)
+
+    def __enter__(self) -> Trace:
+        self._before = _current.set(self)
+        return self.trace
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, frames: TracebackType | None
+    ) -> None:
+        _current.reset(self._before)
+        if self._exported is not None:
+            if error is not None:
+                code = error.code if isinstance(error, BankhubError) else "internal"
+                self._exported.set_attribute("error.type", code)
+            self._exported.end()
+
+
+_current: ContextVar[span | None] = ContextVar("bankhub_span", default=None)
+
+
+def current_trace() -> Trace | None:
+    """The trace of what this task is doing."""
+    inside = _current.get()
+    return None if inside is None else inside.trace
+
+
+def current_fields() -> dict[str, str | int]:
+    """What logs say about what this task is doing."""
+    inside = _current.get()
+    if inside is None:
+        return {}
+    return {"trace_id": inside.trace.trace_id, "span_id": inside.trace.span_id, **inside.attributes}
 
 
 def _open(name: str, parent: Trace, attributes: dict[str, str | int]) -> tuple[Any, Trace]:

@@ -130,4 +130,4 @@ class Webhooks:
 
 
 def _trace(runtime: Runtime) -> Trace:
-    return current_trace.get() or new_trace(runtime.rng)
+    return current_trace() or new_trace(runtime.rng)
