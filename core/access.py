@@ -18,7 +18,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
-from typing import TYPE_CHECKING, Final, Literal, Protocol
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple, Protocol
 
 from core.errors import BankhubError, Forbidden, NotFound, Unauthenticated
 
@@ -232,16 +232,26 @@ class TokenGrants:
 # --- decisions --------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Check:
-    """One rule and whether it holds, in words for people."""
+class Check(NamedTuple):
+    """One rule and whether it holds. It is put into words when somebody reads it: nearly always nobody does."""
 
-    rule: str
     holds: bool
+    words: str  # with {} where the facts go
+    facts: tuple[str | IntEnum | frozenset[str], ...] = ()
+
+    @property
+    def rule(self) -> str:
+        """In words for people."""
+        return self.words.format(*map(_said, self.facts))
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
+def _said(fact: str | IntEnum | frozenset[str]) -> str:
+    if isinstance(fact, IntEnum):
+        return fact.name
+    return fact if isinstance(fact, str) else ", ".join(sorted(fact)) or "the enterprise's own roles"
+
+
+class Decision(NamedTuple):
     """Why somebody may or may not: every rule that was looked at; the last one decided if it does not hold."""
 
     checks: tuple[Check, ...]
@@ -256,47 +266,48 @@ def decide(needs: Needs, who: Principal | None, grants: Grants | None, *, intern
     """Whether this caller may call what needs this. `grants` may be None where `needs` is PUBLIC or INTERNAL."""
     checks: list[Check] = []
 
-    def holds(rule: str, is_so: bool) -> bool:
-        checks.append(Check(rule, is_so))
+    def holds(is_so: bool, words: str, *facts: str | IntEnum | frozenset[str]) -> bool:
+        checks.append(Check(is_so, words, facts))
         return is_so
 
     def verdict(refusal: BankhubError | None) -> Decision:
         return Decision(tuple(checks), refusal)
 
     if needs is PUBLIC:
-        holds("anybody may", True)
+        holds(True, "anybody may")
         return verdict(None)
     if needs is INTERNAL:
-        return verdict(None if holds("it is called by one of our services", internal) else NotFound())
-    if not holds("the caller is logged in", who is not None) or who is None or grants is None:
+        return verdict(None if holds(internal, "it is called by one of our services") else NotFound())
+    if not holds(who is not None, "the caller is logged in") or who is None or grants is None:
         return verdict(Unauthenticated())
     if who.is_service:
-        holds("the caller is a service of ours", True)
+        holds(True, "the caller is a service of ours")
         return verdict(None)
-    if not holds("the account is open", grants.level is not None) or grants.level is None:
+    if not holds(grants.level is not None, "the account is open") or grants.level is None:
         return verdict(Unauthenticated("the account is closed"))
     if isinstance(needs, Access):
-        if who.scopes is not None and not holds("apps need a scope, and this has none", False):
+        if who.scopes is not None and not holds(False, "apps need a scope, and this has none"):
             return verdict(Forbidden("an app may not call this"))
         least = _LEAST[needs]
-        enough = holds(f"level is {least.name} or more: it is {grants.level.name}", grants.level >= least)
+        enough = holds(grants.level >= least, _LEVEL, least, grants.level)
         return verdict(None if enough else Forbidden(_TOO_LOW[least]))
     if who.scopes is not None and not holds(
-        f"the app has the scope {needs.name}", needs.scope and needs.name in who.scopes
+        needs.scope and needs.name in who.scopes, "the app has the scope {}", needs.name
     ):
         return verdict(Forbidden("the app has no scope for this"))
     least = Level.CONTRACTED if needs.contracted else Level.MEMBER
-    if not holds(f"level is {least.name} or more: it is {grants.level.name}", grants.level >= least):
+    if not holds(grants.level >= least, _LEVEL, least, grants.level):
         return verdict(Forbidden(_TOO_LOW[least]))
-    by = ", ".join(sorted(grants.roles & frozenset(needs.roles))) or "the enterprise's own roles"
-    held = grants.of(needs)
-    if not holds(f"holds {needs.name}" + (f", by {by}" if held else ""), held is not None):
+    if grants.of(needs) is None:
+        holds(False, "holds {}", needs.name)
         return verdict(Forbidden())
-    if needs.realm == "bank" and not holds("a second factor was used", who.acr >= SECOND_FACTOR):
+    holds(True, "holds {}, by {}", needs.name, grants.roles & frozenset(needs.roles))
+    if needs.realm == "bank" and not holds(who.acr >= SECOND_FACTOR, "a second factor was used"):
         return verdict(Forbidden("the bank's staff log in with a second factor"))
     return verdict(None)
 
 
+_LEVEL: Final = "level is {} or more: it is {}"
 _TOO_LOW: Final = {
     Level.GUEST: "log in first",
     Level.REGISTERED: "complete the registration first",
@@ -335,14 +346,14 @@ def scope_of(grant: Grant, grants: Grants, person_id: int) -> Scope:
 def within(grant: Grant, grants: Grants, who: Principal, resource: Resource) -> Decision:
     """Whether a grant reaches this record: whose it is, its amount, and that nobody approves what he made."""
     checks = [
-        Check(f"reach {grant.reach.name} covers the record", _reaches(grant.reach, grants, who, resource)),
+        Check(_reaches(grant.reach, grants, who, resource), "reach {} covers the record", (grant.reach,)),
         Check(
-            "the amount is within the limit",
             resource.amount_fen is None
             or grant.amount_fen is None
             or resource.amount_fen <= grant.amount_fen,
+            "the amount is within the limit",
         ),
-        Check("the maker is somebody else", resource.maker_id is None or resource.maker_id != who.person_id),
+        Check(resource.maker_id is None or resource.maker_id != who.person_id, "the maker is somebody else"),
     ]
     return Decision(tuple(checks), None if all(check.holds for check in checks) else Forbidden())
 

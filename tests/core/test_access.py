@@ -47,6 +47,21 @@ def refusal(needs: object, who: Principal | None = WHO, grants: Grants | None = 
     return type(decision.refusal) if decision.refusal else None
 
 
+def test_reasons_read_as_sentences() -> None:
+    assert [check.rule for check in decide(READ, WHO, STAFFED).checks] == [
+        "the caller is logged in",
+        "the account is open",
+        "level is MEMBER or more: it is CONTRACTED",
+        "holds cards:read, by employee",
+    ]
+    own = Grants(Level.MEMBER, realm="enterprise", custom={"cards:read": Grant()})
+    assert decide(READ, WHO, own).checks[-1].rule == "holds cards:read, by the enterprise's own roles"
+    assert decide(RULE, WHO, own).checks[-1].rule == "holds roles:manage"
+    assert within(Grant(Reach.OWN), STAFFED, WHO, Resource(owner_id=8)).checks[0].rule == (
+        "reach OWN covers the record"
+    )
+
+
 def test_kinds_of_callers() -> None:
     assert refusal(PUBLIC, None, None) is None
     assert refusal(INTERNAL) is NotFound
