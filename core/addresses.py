@@ -11,9 +11,8 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
-from typing import Final
+from typing import Final, NamedTuple
 
 _PAIR: Final = re.compile(r'([!#$%&\'*+.^_`|~0-9A-Za-z-]+)=("(?:[^"\\]|\\.)*"|[^",;\s]*)')
 _HOST: Final = re.compile(r"([a-z0-9](?:[a-z0-9.-]{0,251}[a-z0-9])?|\[[0-9a-f:.]{2,45}\])(?::([0-9]{1,5}))?")
@@ -69,8 +68,7 @@ class Hosts:
         return match[1] == "localhost" or _address(match[1]) is not None
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
+class Asked(NamedTuple):
     """A request as its client made it: from which address, by which scheme, for which host ('' where it named none)."""
 
     address: str
@@ -82,7 +80,7 @@ class Proxies:
     """The proxies that are believed."""
 
     def __init__(self, cidrs: Iterable[str]) -> None:
-        self._networks = [ipaddress.ip_network(cidr) for cidr in cidrs]
+        self._networks = tuple(ipaddress.ip_network(cidr) for cidr in cidrs)
 
     def asked(
         self,
@@ -95,7 +93,7 @@ class Proxies:
         forwarded_host: Sequence[str] = (),
     ) -> Asked:
         """What the request from `peer` for `host` was, by its X-Forwarded-For, Forwarded, -Proto and -Host fields."""
-        if not self._networks or not self.trusts(peer):
+        if not self.trusts(peer):
             return Asked(peer, "http", host)
         elements = _elements(forwarded)
         address = self._came_from(peer, [element.get("for", "") for element in elements])
@@ -126,7 +124,7 @@ class Proxies:
 
     def trusts(self, address: str) -> bool:
         """Whether what this address forwards is believed."""
-        return _in(address, tuple(self._networks))
+        return bool(self._networks) and _in(address, self._networks)
 
 
 @lru_cache(maxsize=4096)

@@ -16,11 +16,11 @@ Without Redis each process keeps the whole limit by itself, and says so in its m
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable
 from dataclasses import dataclass
 from functools import cache
 from math import ceil
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 import structlog
 
@@ -78,8 +78,7 @@ class Store(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Quota:
+class Quota(NamedTuple):
     """What is left of one limit; an upper bound, because others may take from it at the same time."""
 
     name: str
@@ -114,11 +113,12 @@ class Exhausted(TooManyRequests):
 class _Bucket:
     """`level` is an upper bound of what the shared bucket holds, by what this process knows."""
 
-    __slots__ = ("at_s", "lease", "lease_until_s", "level", "share")
+    __slots__ = ("at_s", "lease", "lease_until_s", "level", "most", "share")
 
     def __init__(self, now_s: float, rate: Rate) -> None:
-        self.level = float(rate.burst)
-        self.share = _share_of(rate)
+        self.level: float = rate.burst
+        self.most = int(rate.burst * SHARE)
+        self.share: float = self.most
         self.at_s = now_s
         self.lease = 0.0
         self.lease_until_s = 0.0
@@ -175,11 +175,11 @@ class Limits:
         if quota is not None:
             return quota
         assert self._store is not None
-        bucket, most = self._buckets[name, key], _share_of(rate)
-        owed, bucket.share = most - bucket.share, most  # booked below, so it may be used again
+        bucket = self._buckets[name, key]
+        owed, bucket.share = bucket.most - bucket.share, bucket.most  # booked below, so it may be used again
         _ASKED.labels(name).inc()
         try:
-            granted, left = await self._store.take(Ask(name, key, rate, cost, int(most), owed))
+            granted, left = await self._store.take(Ask(name, key, rate, cost, bucket.most, owed))
         except StoreDown:
             if self._clock.monotonic_s() >= self._down_until_s:
                 log.warning("limits.local_only")
@@ -237,27 +237,18 @@ class CallerLimits:
         other = limits.take_now("person", who.person_id, self._person) or await limits.take(
             "person", who.person_id, self._person
         )
-        return min(one, other, key=lambda quota: quota.left)
+        return one if one.left <= other.left else other
 
 
 def _refill(bucket: _Bucket, rate: Rate, now_s: float) -> None:
     """What has come in since, by arithmetic: there is no timer."""
     gained = (now_s - bucket.at_s) * rate.per_s
     if gained > 0.0:
-        bucket.level = min(float(rate.burst), bucket.level + gained)
-        bucket.share = min(_share_of(rate), bucket.share + gained * SHARE)
+        bucket.level = min(rate.burst, bucket.level + gained)
+        bucket.share = min(bucket.most, bucket.share + gained * SHARE)
         bucket.at_s = now_s
 
 
-def _share_of(rate: Rate) -> float:
-    return float(int(rate.burst * SHARE))
-
-
-def headers(quotas: Sequence[Quota]) -> dict[str, str]:
-    """The fields that tell a caller of its limits, the tightest last word first."""
-    if not quotas:
-        return {}
-    return {
-        "RateLimit-Policy": ", ".join(quota.policy for quota in quotas),
-        "RateLimit": ", ".join(quota.state for quota in quotas),
-    }
+def headers(quota: Quota) -> dict[str, str]:
+    """The fields that tell a caller of its limit."""
+    return {"RateLimit-Policy": quota.policy, "RateLimit": quota.state}

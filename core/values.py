@@ -22,21 +22,20 @@ from pydantic import (
 )
 
 ID_MAX: Final = (1 << 63) - 1
+_DECIMAL: Final = re.compile(r"0|[1-9][0-9]{0,18}")
 
 
 def _id_in(value: object) -> object:
     """Decimal strings become integers; everything but a plain integer or plain decimal digits is refused."""
-    if isinstance(value, bool) or not isinstance(value, int | str):
-        raise ValueError("an id is an integer or a decimal string")
-    if isinstance(value, str):
-        if not re.fullmatch(r"0|[1-9][0-9]{0,18}", value):
-            raise ValueError("an id is an integer or a decimal string")
+    if type(value) is int:  # True is none
+        return value
+    if isinstance(value, str) and _DECIMAL.fullmatch(value):
         return int(value)
-    return value
+    raise ValueError("an id is an integer or a decimal string")
 
 
 def _id_out(value: int, info: SerializationInfo) -> int | str:
-    return str(value) if info.mode == "json" or info.context is WIRE else value
+    return str(value) if info.context is WIRE or info.mode == "json" else value
 
 
 def _bytes_in(value: object) -> object:

@@ -61,13 +61,12 @@ async def read_body(
         raise Refusal(415, Invalid(f"the body is {content_type} in UTF-8"))
     if "Content-Encoding" in request.headers:
         raise Refusal(415, Invalid("the body is not compressed"))
-    too_large = Refusal(413, Invalid(f"the body is at most {most_bytes} bytes"))
     if (request.content_length or 0) > most_bytes:
-        raise too_large
+        raise _too_large(most_bytes)
     if request.content.is_eof():  # all of it came with the head
         whole = request.content.read_nowait()
         if len(whole) > most_bytes:
-            raise too_large
+            raise _too_large(most_bytes)
         return whole
     try:
         async with asyncio.timeout(settings.gateway_body_timeout_s):
@@ -77,8 +76,12 @@ async def read_body(
     except TimeoutError:
         raise Refusal(408, Invalid("the body came too slowly"), {"Connection": "close"}) from None
     if body is None:
-        raise too_large
+        raise _too_large(most_bytes)
     return body
+
+
+def _too_large(most_bytes: int) -> Refusal:
+    return Refusal(413, Invalid(f"the body is at most {most_bytes} bytes"))
 
 
 def refused(error: BankhubError, trace: Trace, status: int | None = None) -> web.Response:
@@ -92,7 +95,7 @@ def refused(error: BankhubError, trace: Trace, status: int | None = None) -> web
     if error.retry_ms is not None:
         answer.headers["Retry-After"] = str(max(1, -(-error.retry_ms // 1000)))
     if isinstance(error, Exhausted):
-        answer.headers.update(headers([error.quota]))
+        answer.headers.update(headers(error.quota))
     if isinstance(error, Unauthenticated):
         bad = ', error="invalid_dpop_proof"' if isinstance(error, BadProof) else ""
         answer.headers["WWW-Authenticate"] = f'Bearer, DPoP algs="ES256 SM2"{bad}'

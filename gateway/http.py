@@ -111,7 +111,8 @@ class Edge:
         except Exception:
             log.exception("http.failed")
             answer = refused(Internal(), trace)
-        answer.headers.update(allowed)
+        if allowed:
+            answer.headers.update(allowed)
         return finished(answer, trace)
 
     def malformed(self, status: int) -> web.Response:
@@ -173,8 +174,13 @@ class Edge:
 
     def _page_of_app(self, request: BaseRequest, host: str) -> str | None:
         """The origin, where a micro app's page calls an action and the page is none of ours."""
-        origin = request.headers.get("Origin", "")
-        if self._apps is None or not request.rel_url.raw_path.startswith(ACTIONS) or origin in self._origins:
+        origin = request.headers.get("Origin")
+        if (
+            origin is None
+            or self._apps is None
+            or not request.rel_url.raw_path.startswith(ACTIONS)
+            or origin in self._origins
+        ):
             return None
         return origin if origin in self._apps.origins and not _is_page_of(origin, host) else None
 
@@ -211,7 +217,7 @@ class Edge:
             step_up=_challenge(request),
         )
         given = CIMultiDict(ACTION_HEADERS)
-        given.update(headers([quota]))
+        given.update(headers(quota))
         if answer.replayed:
             given[REPLAYED] = "true"
         return web.Response(body=orjson.dumps(answer.value, default=plain), headers=given)
@@ -255,14 +261,17 @@ class Edge:
             raise Refusal(400, Invalid("one Host, please"), {"Connection": "close"})
         if not request.raw_path.startswith("/") or "#" in request.raw_path:
             raise Refusal(400, Invalid("the target of a request is a path"), {"Connection": "close"})
-        asked = self._proxies.asked(
-            request.remote or "",
-            hosts[0] if hosts else "",
-            forwarded_for=given.getall("X-Forwarded-For", ()),
-            forwarded=given.getall("Forwarded", ()),
-            proto=given.getall("X-Forwarded-Proto", ()),
-            forwarded_host=given.getall("X-Forwarded-Host", ()),
-        )
+        peer, host = request.remote or "", hosts[0] if hosts else ""
+        asked = Asked(peer, "http", host)
+        if self._proxies.trusts(peer):
+            asked = self._proxies.asked(
+                peer,
+                host,
+                forwarded_for=given.getall("X-Forwarded-For", ()),
+                forwarded=given.getall("Forwarded", ()),
+                proto=given.getall("X-Forwarded-Proto", ()),
+                forwarded_host=given.getall("X-Forwarded-Host", ()),
+            )
         if not self._hosts.serves(asked.host) and request.rel_url.raw_path not in HOSTLESS:
             raise Refusal(421, Invalid("this host is not served here"))
         return asked
