@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import re
 import unicodedata
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -14,24 +13,16 @@ from pydantic import (
     BaseModel,
     BeforeValidator,
     ConfigDict,
-    Field,
+    GetPydanticSchema,
     PlainSerializer,
     SecretStr,
     SerializationInfo,
     WithJsonSchema,
 )
+from pydantic_core import CoreSchema, core_schema
 
 ID_MAX: Final = (1 << 63) - 1
-_DECIMAL: Final = re.compile(r"0|[1-9][0-9]{0,18}")
-
-
-def _id_in(value: object) -> object:
-    """Decimal strings become integers; everything but a plain integer or plain decimal digits is refused."""
-    if type(value) is int:  # True is none
-        return value
-    if isinstance(value, str) and _DECIMAL.fullmatch(value):
-        return int(value)
-    raise ValueError("an id is an integer or a decimal string")
+_DECIMAL: Final = "^(0|[1-9][0-9]{0,18})$"
 
 
 def _id_out(value: int, info: SerializationInfo) -> int | str:
@@ -54,14 +45,24 @@ def _bytes_out(value: bytes, info: SerializationInfo) -> bytes | str:
 WIRE: Final[Mapping[str, str]] = {"ids": "text"}
 """Serialisation context of msgpack that leaves us: ids as decimal strings like in JSON, bytes as bytes."""
 
+
+def _id_schema(source: object, handler: object) -> CoreSchema:
+    """Plain integers, or plain decimal digits in a string. Read without Python: some answers are full of ids."""
+    number = core_schema.int_schema(strict=True, ge=0, le=ID_MAX)
+    digits = core_schema.str_schema(strict=True, pattern=_DECIMAL)
+    return core_schema.union_schema(
+        [number, core_schema.chain_schema([digits, core_schema.int_schema(ge=0, le=ID_MAX)])],
+        mode="left_to_right",
+        custom_error_type="id",
+        custom_error_message="an id is an integer or a decimal string of 63 bits",
+        serialization=core_schema.plain_serializer_function_ser_schema(_id_out, info_arg=True),
+    )
+
+
 Id = Annotated[
     int,
-    BeforeValidator(_id_in),
-    Field(ge=0, le=ID_MAX),
-    PlainSerializer(_id_out),
-    WithJsonSchema(
-        {"type": "string", "pattern": "^(0|[1-9][0-9]{0,18})$", "description": "63-bit id, decimal"}
-    ),
+    GetPydanticSchema(_id_schema),
+    WithJsonSchema({"type": "string", "pattern": _DECIMAL, "description": "63-bit id, decimal"}),
 ]
 """A 63-bit id: integer in Python, decimal string on every wire because JavaScript has no such integers."""
 
