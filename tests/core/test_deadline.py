@@ -12,12 +12,11 @@ from core.errors import DeadlineExceeded
 
 async def test_what_takes_too_long_is_cancelled_where_it_waits() -> None:
     ended = False
-    with pytest.raises(DeadlineExceeded):
-        with deadline(0.01):
-            try:
-                await asyncio.sleep(30)
-            finally:
-                ended = True
+    with pytest.raises(DeadlineExceeded), deadline(0.01):
+        try:
+            await asyncio.sleep(30)
+        finally:
+            ended = True
     assert ended
     task = asyncio.current_task()
     assert task is not None

@@ -90,9 +90,10 @@ def test_our_own_refusals_keep_their_message(lines: io.StringIO) -> None:
 
 def test_ids_come_by_themselves(lines: io.StringIO) -> None:
     trace = new_trace(SeededRng(1))
-    with structlog.contextvars.bound_contextvars(session_id=7), span(
-        "x", trace, SeededRng(2), action="cards.rename"
-    ) as inside:
+    with (
+        structlog.contextvars.bound_contextvars(session_id=7),
+        span("x", trace, SeededRng(2), action="cards.rename") as inside,
+    ):
         structlog.get_logger("test").info("test.inside")
     structlog.get_logger("test").info("test.outside")
     inner, outer = _events(lines)
