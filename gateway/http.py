@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Awaitable, Callable, Collection, Mapping
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 import orjson
@@ -210,7 +209,7 @@ class Edge:
             name,
             fields,
             principal=principal,
-            source=replace(source, key=proved),
+            source=source._replace(key=proved),
             deadline_s=self._deadline_s(request),
             key=key,
             trace=trace,
