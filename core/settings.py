@@ -241,6 +241,27 @@ class Settings(BaseSettings):
     oauth_bridge_s: float = Field(default=600.0, gt=0, le=600)
     oauth_form_bytes: int = Field(default=16 << 10, ge=1024)  # of one post: tokens, not documents
 
+    # --- files ------------------------------------------------------------------------------------------------
+    files_macros: bool = False  # whether Office files with macros are taken: the usual way in
+    files_encrypted: bool = False  # whether archives and documents are that no scanner can look into
+    files_clamd: str | None = None  # tcp://host:port or unix:///path of clamd; None: nothing is scanned
+    files_clamd_timeout_s: float = Field(
+        default=60.0, gt=0
+    )  # of a step; clamd stands still while it reloads its base
+    files_workshop_processes: int = Field(default=1, ge=1, le=32)  # that decode; one does two photos a second
+    files_workshop_waiting: int = Field(
+        default=64, ge=1
+    )  # files in line; beyond it: unavailable, not a long queue
+    files_workshop_wait_s: float = Field(default=60.0, gt=0)  # how long in line before that is said
+    files_workshop_timeout_s: float = Field(default=20.0, gt=0)  # of one file: the largest photo takes three
+    files_workshop_memory_bytes: int = Field(
+        default=1 << 30, ge=256 << 20
+    )  # of a process: a picture of 64 million pixels, turned, and its copies
+    files_workshop_tasks: int = Field(default=200, ge=1)  # then a new process: what leaks, leaks so far
+    files_image_pixels: int = Field(default=64_000_000, ge=1)  # photos of today's phones have 50 million
+    files_archive_entries: int = Field(default=10_000, ge=1)  # a firm's year of scans
+    files_archive_inflated_bytes: int = Field(default=8 << 30, ge=1)  # what the receiver's disk takes
+
     # --- hub --------------------------------------------------------------------------------------------------
     hub_host: str = "127.0.0.1"
     hub_port: int = 8081

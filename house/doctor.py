@@ -20,6 +20,7 @@ from core.crypto.keyring import open_keyring
 from core.db import Database, DatabaseError, sql
 from core.errors import BankhubError
 from core.settings import Settings
+from files.inspection.scanner import scanner_of
 from house.engines import engines_of
 from house.keys import overdue
 from house.supervisor import PortTaken, read_note, reserve, wanted_engines
@@ -46,6 +47,7 @@ async def examine(settings: Settings) -> int:
         bad += _show(finding)
     async for finding in _engines(settings):
         bad += _show(finding)
+    bad += _show(await _scanner(settings))
     print("all is well" if not bad else f"{bad} thing{'s' if bad > 1 else ''} must be put right")
     return 1 if bad else 0
 
@@ -93,6 +95,20 @@ def _place(settings: Settings) -> Iterator[Finding]:
             yield Finding("ok", f"port {port} on {host} is free")
         except PortTaken as error:
             yield Finding("bad", error.message)
+
+
+async def _scanner(settings: Settings) -> Finding:
+    """Whether files are scanned, by what, and how old its signatures are."""
+    try:
+        scanner = scanner_of(settings)
+        if scanner is None:
+            return Finding(
+                "warn", "no malware scanner: files are not scanned", "name a clamd in BANKHUB_FILES_CLAMD"
+            )
+        return Finding("ok", f"files are scanned by {await scanner.version()}")
+    except BankhubError as error:
+        advice = "no file becomes visible meanwhile; is clamd running where BANKHUB_FILES_CLAMD says?"
+        return Finding("bad", f"the malware scanner: {error.message}", advice)
 
 
 def _secrets(var: Path) -> Iterator[Finding]:
