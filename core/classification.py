@@ -31,32 +31,34 @@ C3_NAMES: Final = frozenset(
 )
 C2_NAMES: Final = frozenset(
     """
-    account_no account_tail address answer body current_value data device fields full_name legal_person lines
-    login login_hint login_name members message message_sealed name new_value old_value options parameters
+    account_no account_tail address answer body current_value data device facts fields full_name legal_person
+    lines login login_hint login_name members message message_sealed name new_value old_value options parameters
     params peer people person phone phone_index phone_sealed platform preview readers request result_sealed
     title url
     """.split()
 )
 C1_NAMES: Final = frozenset(
     """
-    accept acr action active added after agreed agreement algorithm amount_fen api app applied_by asked assignable
-    attempts auth_method before blocked_until built_in business_date by by_code challenge changed_by code consumer
-    contracted conversations created_by credit_code current days decided_by decision dedupe_key delivered
-    departments devices digest document duplicate edge enabled ended_why enterprise enterprises entries epoch error
-    event event_name events expires exported_no failing_since failures floor grants head heads history holder
-    installed_by is_head jkt jwks key key_version kind last last_no last_number last_step lease_holder leased_until
-    level limit link logout_uris mac machine made_id member member_count member_role members_version mentions method
-    money_related more must_ack new next nonce offered order_key order_no origin outcome own owner owners permission
-    permissions phone_index_key phone_key point position previous previous_until prompt proof proposed proposed_by
-    published purpose reach read reason recovery_left redirect redirect_uri redirect_uris registered removed
-    reply_to resource_server risk role roles runs scope scopes seal_no secret_key secret_no sector sent seq sessions
-    signature signed_by sms stage state status step summary suspended totp traceparent transfer tries unread
-    uses uses_max version way ways why worker
-    amr backchannel_uri second_factor
+    accept acr action active added after agreed agreement algorithm amount_fen amr api app applied_by asked
+    assignable attempts auth_method backchannel_uri before blocked_until built_in business_date by by_code bytes
+    challenge changed_by cleaned code consumer contracted conversations created_by credit_code current days
+    decided_by decision declared_type dedupe_key delivered departments devices digest document duplicate edge
+    enabled ended_why enterprise enterprise_files enterprises entries epoch error etag event event_name events
+    expires exported_no failing_since failures files floor grants head heads history holder identity inline
+    installed_by is_head jkt jwks key key_version kind last last_no last_number last_step lease_holder
+    leased_until level limit link logout_uris mac machine made_id media_type member member_count member_role
+    members_version mentions method money_related more multipart must_ack new next next_part nonce numbers
+    offered order_key order_no origin outcome own own_key owner owners part part_no permission permissions
+    person_files phone_index_key phone_key point position previous previous_until prompt proof proposed
+    proposed_by published purpose reach read reason recovery_left redirect redirect_uri redirect_uris registered
+    removed reply_to resource_server risk role roles runs scope scopes seal_no second_factor secret_key
+    secret_no sector sent seq sessions sha256 signature signed_by sm3 sms stage state status step summary
+    suspended tail_epoch totp traceparent transfer tries unread upload upload_key uses uses_max variant variants
+    version visible way ways why worker wrapped_key
     """.split()
 )
-C1_ENDINGS: Final = ("_id", "_ids", "_at", "_ms", "_s", "_digest", "_seq")
-"""Technical by construction: ids of ours, times, lengths of time, digests (keyed, or of 128 random bits and more)."""
+C1_ENDINGS: Final = ("_id", "_ids", "_at", "_by", "_bytes", "_ms", "_s", "_digest", "_seq")
+"""Technical by construction: ids of ours, lengths of time and of data, keyed digests and such of 128 random bits."""
 
 SCOPED: Final[Mapping[str, Class]] = {
     "NewInvitation.code": Class.C3,
@@ -67,6 +69,7 @@ SCOPED: Final[Mapping[str, Class]] = {
     "Department.members": Class.C1,  # how many
     "EnterpriseInfo.members": Class.C1,
     "RoleInfo.members": Class.C1,
+    "PartAddress.number": Class.C1,  # which part
     "gateway_reasons.reason": Class.C2,  # words of the staff about a person
     "gateway_applications.reason": Class.C2,
     "gateway_contracts.reason": Class.C2,

@@ -21,9 +21,10 @@ import structlog
 from core.engines import EngineFailed
 from core.engines.postgres import Postgres
 from core.engines.process import EngineProcess
-from core.engines.seaweed import S3, Seaweed
+from core.engines.seaweed import Seaweed
 from core.engines.state import State
 from core.engines.valkey import Valkey
+from core.s3 import S3
 
 __all__ = ["ALL", "S3", "EmbeddedEngines", "EngineFailed"]
 

@@ -242,6 +242,25 @@ class Settings(BaseSettings):
     oauth_form_bytes: int = Field(default=16 << 10, ge=1024)  # of one post: tokens, not documents
 
     # --- files ------------------------------------------------------------------------------------------------
+    files_max_bytes: int = Field(default=4 << 30, ge=1)  # of one file, whatever its kind
+    files_person_quota_bytes: int = Field(default=20 << 30, ge=0)  # an enterprise may give its people less
+    files_enterprise_quota_bytes: int = Field(default=1 << 40, ge=0)
+    files_at_rest_encrypted: bool = True  # the store encrypts what it keeps (SSE-S3)
+    files_idle_s: float = Field(default=30.0, gt=0)  # a phone in a lift; then the upload is ended
+    files_bytes_per_s: int = Field(default=1024, ge=1)  # slower than any network people still use
+    files_uploads_at_once: int = Field(default=8, ge=1)  # streams of one person through one process
+    files_uploads_open: int = Field(default=100, ge=1)  # uploads in parts that a person may have begun
+    files_upload_life_s: float = Field(default=86400.0, gt=0)  # without a byte; then it is given up
+    files_wait_s: float = Field(default=8.0, ge=0)  # for checks before an upload is answered "still checking"
+    files_link_s: float = Field(default=300.0, gt=0, le=300)  # of an address that whoever has it may read
+    files_public_url: str | None = None  # another host for files, https://…; None: the gateway's own
+    files_direct_url: str | None = None  # where clients reach the store themselves; None: through us only
+    files_store_connections: int = Field(default=64, ge=1)  # to the store, of a process
+    files_unattached_s: float = Field(default=20 * 3600.0, gt=0)  # a file that nobody sent; gone within a day
+    files_orphan_s: float = Field(
+        default=12 * 3600.0, gt=0
+    )  # objects that no row knows: longer than any upload
+    files_quarantine_s: float = Field(default=7 * 86400.0, gt=0)  # for the bank to look at what was refused
     files_macros: bool = False  # whether Office files with macros are taken: the usual way in
     files_encrypted: bool = False  # whether archives and documents are that no scanner can look into
     files_clamd: str | None = None  # tcp://host:port or unix:///path of clamd; None: nothing is scanned

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import orjson
 from aiohttp import web
@@ -20,6 +20,8 @@ from core.telemetry import Trace
 
 if TYPE_CHECKING:
     from core.settings import Settings
+
+A = TypeVar("A", bound=web.StreamResponse)
 
 JSON: Final = "application/json"
 PROBLEM: Final = "application/problem+json"
@@ -102,7 +104,7 @@ def refused(error: BankhubError, trace: Trace, status: int | None = None) -> web
     return answer
 
 
-def finished(answer: web.Response, trace: Trace) -> web.Response:
+def finished(answer: A, trace: Trace) -> A:
     """The answer with what every answer has."""
     if "Server" not in answer.headers:
         for name, value in HEADERS.items():

@@ -22,11 +22,12 @@ from core.actions import ID_MAX, PUBLIC, Principal
 from core.addresses import Asked, Hosts, Proxies
 from core.calls import REPLAYED
 from core.context import Source
+from core.doors import Door, Visit
 from core.dpop import BadProof
 from core.errors import BankhubError, Forbidden, Internal, Invalid, NotFound, Unauthenticated
 from core.limits import CallerLimits, headers
 from core.telemetry import Trace, new_trace, parse_trace
-from gateway.answers import ACTION_HEADERS, JSON, Refusal, finished, plain, read_body, refused
+from gateway.answers import ACTION_HEADERS, HEADERS, JSON, Refusal, finished, plain, read_body, refused
 from gateway.credentials import Credentials
 from gateway.probes import HOSTLESS, Probes
 from gateway.reference import Reference
@@ -48,10 +49,10 @@ Handler = Callable[[BaseRequest, Trace], Awaitable[web.Response]]
 """Answers one (method, path); its own headers win over the edge's, its errors become problem details."""
 
 _EXPOSED: Final = "Trace-Id, Idempotent-Replayed, Retry-After, RateLimit, RateLimit-Policy"
+_ALLOWED: Final = "authorization, content-type, deadline-ms, dpop, idempotency-key, step-up, traceparent"
 _PREFLIGHT: Final = {
     "Access-Control-Allow-Methods": "GET, POST",
-    "Access-Control-Allow-Headers": "authorization, content-type, deadline-ms, dpop, idempotency-key, "
-    "step-up, traceparent",
+    "Access-Control-Allow-Headers": _ALLOWED,
     "Access-Control-Max-Age": "600",
 }
 
@@ -68,16 +69,18 @@ class Edge:
         shared: Collection[str] = (),
         sent_to: Collection[str] = (),
         apps: AppTokens | None = None,
+        doors: Collection[Door] = (),
     ) -> None:
         """`routes`: what features serve, by method and path. Pages of any origin may call the `shared` paths, which
         must not look at cookies, and may send a browser to `sent_to` with a form, which must do nothing by itself.
-        `apps` knows the tokens of apps that are not ours, for actions only."""
+        `apps` knows the tokens of apps that are not ours, for actions only. Behind `doors` bytes stream."""
         settings = runtime.settings
         probes = Probes(runtime).routes
         self._routes = {**probes, **Reference(runtime).routes, **(routes or {})}
         self._unlimited = frozenset(path for _, path in probes)
         self._shared = frozenset(shared)
         self._sent_to = frozenset(sent_to)
+        self._doors = tuple(doors)
         self._runtime = runtime
         self._tokens = tokens
         self._apps = apps
@@ -88,16 +91,23 @@ class Edge:
         self._head_bytes = settings.gateway_header_bytes
         self._proxies = Proxies(settings.gateway_trusted_proxies)
 
-    async def handle(self, request: BaseRequest) -> web.Response:
+    async def handle(self, request: BaseRequest) -> web.StreamResponse:
         """Answer one request, whatever happens."""
         if request.version < HttpVersion10:
             return self.malformed(400)
         trace = parse_trace(request.headers.get("traceparent")) or new_trace(self._runtime.rng)
         allowed: dict[str, str] = {}  # also on refusals: a page that may call may read why not
+        answer: web.StreamResponse
         try:
             asked = self._asked(request)
             allowed = self._cors(request, asked, trace)
-            answer = await self._route(request, asked, trace)
+            door = self._door(request.rel_url.raw_path)
+            if door is not None:
+                answer = await self._behind(door, request, asked, allowed, trace)
+                if answer.prepared:  # its head has gone, with everything in it
+                    return answer
+            else:
+                answer = await self._route(request, asked, trace)
         except Refusal as refusal:
             answer = refused(refusal.error, trace, refusal.status)
             answer.headers.update(refusal.headers)
@@ -146,6 +156,42 @@ class Edge:
                 return web.Response(status=204, headers=_PREFLIGHT)
             raise Refusal(405, Invalid("not with this method"), {"Allow": ", ".join(sorted(methods))})
         raise NotFound
+
+    def _door(self, path: str) -> Door | None:
+        return next((door for door in self._doors if path.startswith(door.prefix)), None)
+
+    async def _behind(
+        self, door: Door, request: BaseRequest, asked: Asked, allowed: dict[str, str], trace: Trace
+    ) -> web.StreamResponse:
+        """What a door answers; who calls is known then, or nobody says so."""
+        if allowed and door.exposed:
+            allowed["Access-Control-Expose-Headers"] = ", ".join((_EXPOSED, *door.exposed))
+        if request.method == "OPTIONS" and "Access-Control-Request-Method" in request.headers:
+            given = {
+                "Access-Control-Allow-Methods": ", ".join(door.methods),
+                "Access-Control-Allow-Headers": ", ".join((_ALLOWED, *door.allowed)),
+            }
+            return web.Response(status=204, headers=_PREFLIGHT | given)
+        await self._limits.address(asked.address)
+        source = Source(asked.address, "http", request.headers.get("User-Agent", "")[:200])
+        try:
+            principal, proved = await self._credentials.read(request, asked, anybody=False)
+        except (Unauthenticated, Forbidden) as error:
+            self._refused(door.name, error, source, None, trace)
+            raise
+        if principal is not None:
+            await self._limits.caller(principal)
+        return await door.handle(
+            Visit(
+                request=request,
+                path=request.rel_url.raw_path.removeprefix(door.prefix),
+                origin=f"{asked.scheme}://{asked.host}",
+                principal=principal,
+                source=source._replace(key=proved),
+                trace=trace,
+                headers={**HEADERS, **allowed, "Trace-Id": trace.trace_id},
+            )
+        )
 
     def _cors(self, request: BaseRequest, asked: Asked, trace: Trace) -> dict[str, str]:
         """Headers for a page of another origin that may call us; a page that may not is refused."""

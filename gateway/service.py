@@ -12,6 +12,7 @@ from aiohttp import web
 
 from core.access import Permission
 from core.actions import Action, actions_in, handlers_in
+from core.doors import Door
 from core.jobs import Every, Job, JobRun
 from core.service import Service
 from core.stepup import store as stepups
@@ -73,7 +74,7 @@ class GatewayService(Service):
 
     `tokens` are the same object that the hub of this process authenticates with, so that both learn of revocations.
     `permissions` and `actions` are those of all services, also of those that run elsewhere; default: of those in this
-    process.
+    process. `doors`: behind which bytes stream.
     """
 
     name = "gateway"
@@ -94,11 +95,13 @@ class GatewayService(Service):
         actions: Mapping[str, Action[Any, Any]] | None = None,
         listen: bool = True,
         sock: socket.socket | None = None,
+        doors: Sequence[Door] = (),
     ) -> None:
         self._tokens = tokens
         self._permissions, self._all_actions = permissions, actions
         self._listen = listen
         self._sock = sock
+        self._doors = doors
         self._parts: Parts | None = None
         self._oauth: OAuth | None = None
         self._runner: web.ServerRunner | None = None
@@ -136,7 +139,15 @@ class GatewayService(Service):
         if not self._listen:
             return
         settings, provider = runtime.settings, Provider(runtime, self._tokens, oauth)
-        edge = Edge(runtime, self._tokens, provider.routes, shared=SHARED, sent_to=SENT_TO, apps=oauth.tokens)
+        edge = Edge(
+            runtime,
+            self._tokens,
+            provider.routes,
+            shared=SHARED,
+            sent_to=SENT_TO,
+            apps=oauth.tokens,
+            doors=self._doors,
+        )
         provider.address_of = edge.address_of
         server = GuardedServer(edge.handle, settings, edge.malformed)
         runner = web.ServerRunner(server, handle_signals=False, shutdown_timeout=settings.drain_s)

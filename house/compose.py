@@ -30,11 +30,12 @@ from house.workers import announce_ready
 
 if TYPE_CHECKING:
     from core.db import Database
+    from files.storage.bucket import Bucket
 
 log = structlog.get_logger(__name__)
 
 VERSION = "0.1.0"
-SERVICES = ("hub", "im", "gateway")  # in the order they start; they stop in the reverse one
+SERVICES = ("files", "hub", "im", "gateway")  # in the order they start; they stop in the reverse one
 
 
 def services(
@@ -49,28 +50,51 @@ def services(
     """The services of these names, wired to each other. `listen=False`: without their doors."""
     tokens = AccessTokens(settings, clock, private="gateway" in names, keys=keys)
 
-    def hub() -> Service:
+    bucket = bucket_of(settings, clock) if "files" in names or settings.s3_endpoint_url else None
+
+    def files() -> list[Service]:
+        from files.service import FilesService
+
+        assert bucket is not None
+        return [FilesService(bucket)]
+
+    def hub() -> list[Service]:
+        from files.library.carrying import CarriedFiles
         from gateway.admission import HubGate
         from hub.service import HubService
         from im.messages.rules import Policy
 
-        return HubService(HubGate(tokens, db, clock), Policy(), listen=listen)
+        return [HubService(HubGate(tokens, db, clock), Policy(), files=CarriedFiles(), listen=listen)]
 
-    def im() -> Service:
+    def im() -> list[Service]:
+        from files.library.carrying import CarriedFiles
         from gateway.people import ActivePeople
         from im.service import ImService
 
-        return ImService(ActivePeople())
+        return [ImService(ActivePeople(), CarriedFiles())]
 
-    def gateway() -> Service:
+    def gateway() -> list[Service]:
+        from files.doors.doors import FileDoors
         from gateway.service import GatewayService
 
+        doors = [] if bucket is None else [FileDoors(bucket)]
         everything = {action.name: action for action in actions()}
         table = permissions_of(action.needs for action in everything.values())
-        return GatewayService(tokens, permissions=table, actions=everything, listen=listen)
+        edge = GatewayService(
+            tokens, permissions=table, actions=everything, listen=listen, doors=[one.door for one in doors]
+        )
+        return [*doors, edge]
 
-    make = {"hub": hub, "im": im, "gateway": gateway}
-    return [make[name]() for name in SERVICES if name in names]
+    make = {"files": files, "hub": hub, "im": im, "gateway": gateway}
+    return [one for name in SERVICES if name in names for one in make[name]()]
+
+
+def bucket_of(settings: Settings, clock: Clock) -> Bucket:
+    """Where objects are kept. Raises `Invalid` where settings do not say."""
+    from core.s3 import s3_of
+    from files.storage.bucket import Bucket
+
+    return Bucket(s3_of(settings), clock, connections=settings.files_store_connections)
 
 
 def roles_of(settings: Settings) -> tuple[str, ...]:
@@ -222,11 +246,16 @@ async def seed(settings: Settings) -> None:
 
 def actions() -> list[Action[Any, Any]]:
     """Every action there is, by name, without starting anything."""
+    from files.service import FilesService
     from gateway.service import GatewayService
     from hub.service import HubService
     from im.service import ImService
 
-    found = [action for service in (GatewayService, HubService, ImService) for action in service.actions]
+    found = [
+        action
+        for service in (FilesService, GatewayService, HubService, ImService)
+        for action in service.actions
+    ]
     return sorted(found, key=lambda action: action.name)
 
 

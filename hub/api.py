@@ -9,7 +9,7 @@ which locks inboxes only: no message with files is ever written into one.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 __all__ = [
     "CONVERSATION", "MEMBERSHIP", "SYSTEM", "Asked", "Attached", "Bye", "Carrier", "CloseSessions", "Entry", "Files",
     "Gate", "MemberMarks", "StreamPolicy", "StreamState", "Within", "amend", "append", "change_members", "entries",
-    "last_entries", "marks", "open_stream", "post", "signal_person", "stream_states", "tell", "unpack",
+    "last_entries", "marks", "open_stream", "post", "signal_person", "stream_states", "tell", "unpack", "visible",
 ]  # fmt: skip
 
 CONVERSATION: Final = "conversation"
@@ -270,6 +270,20 @@ async def stream_states(
         )
         for s in await membership.subscriptions_to(ctx.tx, person_id, enterprise_id, stream_ids)
     }  # fmt: skip
+
+
+async def visible(
+    tx: Transaction, person_id: int, enterprise_id: int, places: Collection[tuple[int, int]]
+) -> set[tuple[int, int]]:
+    """Those of these entries (stream, seq) that a person may read: as a member, from their time on, up to the head."""
+    asked = sorted({stream_id for stream_id, _ in places})
+    found = await membership.subscriptions_to(tx, person_id, enterprise_id, asked) if asked else []
+    spans = {s.stream_id: (s.floor, s.head) for s in found}
+    return {
+        (stream_id, seq)
+        for stream_id, seq in places
+        if stream_id in spans and spans[stream_id][0] < seq <= spans[stream_id][1]
+    }
 
 
 async def entries(ctx: Context, stream_id: int, after: int, limit: int) -> list[Entry]:

@@ -45,10 +45,11 @@ TOKENS: Final = Purpose(
 )  # a token lives ten minutes: one previous key is plenty
 COLUMNS: Final = Purpose("columns", "SM4-GCM", 365, None, lambda rng: rng.randbytes(sm4.KEY_BYTES))
 INDEXES: Final = Purpose("indexes", "HMAC-SM3", 730, None, lambda rng: rng.randbytes(32))
+FILES: Final = Purpose("files", "SM4-GCM", 365, None, lambda rng: rng.randbytes(32))
 AUDIT: Final = Purpose("audit", "HMAC-SM3", 365, None, lambda rng: rng.randbytes(32))
 SEALS: Final = Purpose("seals", "SM2", 365, None, lambda rng: sm2.generate().to_pkcs8())
 
-PURPOSES: Final = {purpose.name: purpose for purpose in (TOKENS, COLUMNS, INDEXES, AUDIT, SEALS)}
+PURPOSES: Final = {purpose.name: purpose for purpose in (TOKENS, COLUMNS, INDEXES, FILES, AUDIT, SEALS)}
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,21 @@ def sm3(*parts: bytes) -> bytes:
     return running.finalize()
 
 
+class Sm3:
+    """The digest of what comes bit by bit."""
+
+    def __init__(self) -> None:
+        self._running = Hash(_SM3)
+
+    def update(self, part: bytes) -> None:
+        """So much more."""
+        self._running.update(part)
+
+    def digest(self) -> bytes:
+        """Of what has come so far."""
+        return self._running.copy().finalize()
+
+
 def hmac_sm3(key: bytes, *parts: bytes) -> bytes:
     """HMAC (RFC 2104) with SM3."""
     running = HMAC(key, _SM3)

@@ -8,16 +8,13 @@ import secrets
 import shutil
 import signal
 import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from core.engines import EngineFailed
 from core.engines.certificates import make_certificates
 from core.engines.process import DirectoryLock, EngineProcess, spawn
 from core.engines.state import State, access_key, write_private
+from core.s3 import S3
 
 _START_S = 60.0
 _STOP_S = 10.0
@@ -49,40 +46,6 @@ _SECURITY_PART = """[grpc.{part}]
 cert = "{home}/part.pem"
 key = "{home}/part.key"
 """
-
-
-@dataclass(frozen=True, slots=True)
-class S3:
-    """An S3 store and the keys to it."""
-
-    endpoint: str
-    access_key: str
-    secret_key: str = field(repr=False)
-    bucket: str
-    region: str = "us-east-1"
-
-    @asynccontextmanager
-    async def client(self) -> AsyncIterator[Any]:
-        """An aiobotocore client set up for stores that are not Amazon's."""
-        from aiobotocore.config import AioConfig
-        from aiobotocore.session import get_session
-
-        config = AioConfig(
-            signature_version="s3v4",  # else presigned parts come back without an ETag
-            request_checksum_calculation="when_required",
-            s3={"payload_signing_enabled": False, "addressing_style": "path"},
-            connect_timeout=5,
-            retries={"max_attempts": 1},
-        )
-        async with get_session().create_client(
-            "s3",
-            endpoint_url=self.endpoint,
-            aws_access_key_id=self.access_key,
-            aws_secret_access_key=self.secret_key,
-            region_name=self.region,
-            config=config,
-        ) as client:
-            yield client
 
 
 class Seaweed:

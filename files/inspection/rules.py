@@ -69,6 +69,12 @@ def decide(
     return Verdict(clean, None if reason else kind, reason, macros)
 
 
+def of_name(clean: str) -> Reason | None:
+    """What speaks against a file before a byte of it has come: `clean` is as `clean_name` gives it."""
+    extension = extension_of(clean)
+    return None if extension in kinds.BY_EXTENSION else _of_extension(extension)
+
+
 def confirm(verdict: Verdict, seen: Office | Listing, policy: Policy = CAREFUL) -> Verdict:
     """An accepted verdict after the workshop has looked into an Office file or an archive."""
     assert verdict.kind is not None

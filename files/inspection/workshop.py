@@ -24,6 +24,7 @@ import structlog
 
 from core.errors import Unavailable
 from core.settings import Settings
+from files.inspection.rules import Policy
 from files.inspection.tasks import ANSWER_BYTES, Answer, Hello, Reply, Setup, Task, What
 from files.inspection.values import (
     ArchiveLimits,
@@ -67,6 +68,11 @@ class WorkshopLimits:
     images: ImageLimits = field(default_factory=ImageLimits)
     archives: ArchiveLimits = field(default_factory=ArchiveLimits)
     pages: PageLimits = field(default_factory=PageLimits)
+
+
+def policy_of(settings: Settings) -> Policy:
+    """What this bank has decided about macros and encryption."""
+    return Policy(macros=settings.files_macros, encrypted=settings.files_encrypted)
 
 
 def limits_of(settings: Settings) -> WorkshopLimits:

@@ -1,0 +1,48 @@
+"""Doors: paths of the HTTP edge behind which bytes stream, in or out, so that no body is read before its handler.
+
+The edge has decided on host, origin, limits and who calls; what may be done is decided by the actions that a door's
+handler performs, so that permission, audit and limits are theirs and are not said twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from aiohttp import web
+    from aiohttp.web_request import BaseRequest
+
+    from core.access import Principal
+    from core.context import Source
+    from core.telemetry import Trace
+
+
+@dataclass(frozen=True, slots=True)
+class Visit:
+    """One request at a door."""
+
+    request: BaseRequest
+    path: str  # behind the door's prefix, as sent
+    origin: str  # scheme://host, as the client knows us
+    principal: Principal | None
+    source: Source
+    trace: Trace
+    headers: Mapping[str, str]  # which every answer carries
+
+
+@dataclass(frozen=True, slots=True)
+class Door:
+    """`handle` answers every path that begins with `prefix`; errors it raises become problem details.
+
+    An answer that streams is prepared with `Visit.headers`. `methods` and the `allowed` and `exposed` header fields
+    are what pages of origins that may call are told (CORS), on top of what the edge itself uses.
+    """
+
+    name: str  # in the audit, where somebody is refused
+    prefix: str
+    handle: Callable[[Visit], Awaitable[web.StreamResponse]]
+    methods: tuple[str, ...]
+    allowed: tuple[str, ...] = field(default=())
+    exposed: tuple[str, ...] = field(default=())

@@ -1,0 +1,409 @@
+"""Resumable uploads by the tus protocol 1.0 (https://tus.io/protocols/resumable-upload), under /files/tus.
+
+Extensions: creation, creation-with-upload, termination, expiration. The bytes of a part are spooled to an unnamed
+file, so that a phone that sends a few KiB a second costs no memory; a full part goes to the store while the next one
+comes. What is left over when a request ends or breaks goes there too, as the tail: an offset that was told is stored.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import contextlib
+import tempfile
+from collections.abc import AsyncIterator
+from email.utils import formatdate
+from typing import IO, TYPE_CHECKING, Final, TypeVar
+
+from aiohttp import web
+
+from core.access import Principal
+from core.actions import Command
+from core.doors import Visit
+from core.errors import BankhubError, Conflict, Invalid, NotFound
+from files import api
+from files.doors.body import Body, Digests, Ends, Gauge
+from files.doors.progress import Progress
+from files.doors.whole import person
+from files.inspection.rules import decide
+from files.inspection.workshop import policy_of
+from files.storage.bucket import CHUNK_BYTES
+from files.storage.keys import content_key, tail_key
+from files.uploads import rules
+
+if TYPE_CHECKING:
+    from core.runtime import Runtime
+    from files.sealing.sealer import Sealer
+    from files.storage.bucket import Bucket
+
+R = TypeVar("R")
+
+VERSION: Final = "1.0.0"
+OFFSET_TYPE: Final = "application/offset+octet-stream"
+EXTENSIONS: Final = "creation,creation-with-upload,termination,expiration"
+METHODS: Final = ("POST", "HEAD", "PATCH", "DELETE", "OPTIONS")
+REQUEST_HEADERS: Final = (
+    "tus-resumable", "upload-length", "upload-offset", "upload-metadata", "x-http-method-override", "x-request-id",
+)  # fmt: skip
+ANSWER_HEADERS: Final = (
+    "Location", "Tus-Resumable", "Tus-Version", "Tus-Extension", "Tus-Max-Size", "Upload-Offset", "Upload-Length",
+    "Upload-Expires", "Upload-Metadata", "File-Id", "File-State",
+)  # fmt: skip
+_METADATA_BYTES: Final = 4096
+
+
+class Status(Exception):
+    """An answer of this protocol that no error of ours has the status of."""
+
+    def __init__(self, status: int, text: str, headers: dict[str, str] | None = None) -> None:
+        self.status, self.text, self.headers = status, text, headers or {}
+        super().__init__(status)
+
+
+class Resumable:
+    """See the module. One instance a process."""
+
+    def __init__(self, runtime: Runtime, bucket: Bucket, sealer: Sealer, gauge: Gauge) -> None:
+        self.runtime, self.bucket, self.sealer, self._gauge = runtime, bucket, sealer, gauge
+        self._policy = policy_of(runtime.settings)
+
+    async def handle(self, visit: Visit, upload: str) -> web.Response:
+        """Answer a request for /files/tus (`upload` empty) or for one upload."""
+        request = visit.request
+        method = request.headers.get("X-HTTP-Method-Override", request.method).upper()
+        try:
+            if method == "OPTIONS":
+                return web.Response(status=204, headers=self._abilities())
+            if request.headers.get("Tus-Resumable") != VERSION:
+                raise Status(412, "this is tus 1.0.0", {"Tus-Version": VERSION})
+            who = person(visit)
+            if not upload:
+                if method != "POST":
+                    raise Status(405, "uploads are created with POST", {"Allow": "POST, OPTIONS"})
+                answer = await self._create(visit, who)
+            elif not upload.isdecimal() or len(upload) > 19:
+                raise NotFound("no such upload")
+            elif method == "HEAD":
+                answer = await self._head(visit, who, int(upload))
+            elif method == "PATCH":
+                answer = await self._patch(visit, who, int(upload))
+            elif method == "DELETE":
+                await self.call(visit, who, api.AbortUpload(upload_id=int(upload)))
+                answer = web.Response(status=204)
+            else:
+                raise Status(405, "HEAD, PATCH or DELETE", {"Allow": "HEAD, PATCH, DELETE, OPTIONS"})
+        except Status as status:
+            answer = web.Response(status=status.status, text=f"{status.text}\n", headers=status.headers)
+        answer.headers["Tus-Resumable"] = VERSION
+        return answer
+
+    def _abilities(self) -> dict[str, str]:
+        return {
+            "Tus-Resumable": VERSION,
+            "Tus-Version": VERSION,
+            "Tus-Extension": EXTENSIONS,
+            "Tus-Max-Size": str(self.runtime.settings.files_max_bytes),
+        }
+
+    # --- the four verbs -----------------------------------------------------------------------------------------------
+
+    async def _create(self, visit: Visit, who: Principal) -> web.Response:
+        headers = visit.request.headers
+        if "Upload-Defer-Length" in headers:
+            raise Status(400, "say Upload-Length: the length cannot be told later")
+        size = _number(headers.get("Upload-Length"), "Upload-Length")
+        if size > self.runtime.settings.files_max_bytes:
+            raise Status(413, "the file is too large")
+        given = _metadata(headers.get("Upload-Metadata", ""))
+        media_type = given.get("filetype") or given.get("type") or ""
+        upload = await self.call(
+            visit,
+            who,
+            api.BeginUpload(
+                name=given.get("filename") or given.get("name") or "",
+                size_bytes=size,
+                media_type=media_type if media_type.count("/") == 1 and media_type.isascii() else None,
+                sha256=_digest(given.get("sha256")),
+                sm3=_digest(given.get("sm3")),
+            ),
+        )
+        answer = web.Response(
+            status=201, headers={"Location": f"{visit.origin}/files/tus/{upload.upload_id}"}
+        )
+        if headers.get("Content-Type") == OFFSET_TYPE:
+            written = await self._write(visit, who, upload.upload_id, 0)
+            answer.headers.update(written)
+        else:
+            answer.headers.update(
+                {"Upload-Offset": "0", "Upload-Expires": formatdate(upload.expires_ms / 1000, usegmt=True)}
+            )
+        return answer
+
+    async def _head(self, visit: Visit, who: Principal, upload_id: int) -> web.Response:
+        upload = await self.call(visit, who, api.GetUpload(upload_id=upload_id))
+        if upload.state == "aborted" or upload.way != "tus":
+            raise Status(410, "this upload was given up")
+        name = base64.b64encode(upload.name.encode()).decode()
+        return web.Response(
+            status=200,
+            headers={
+                "Upload-Offset": str(upload.received_bytes),
+                "Upload-Length": str(upload.size_bytes),
+                "Upload-Metadata": f"filename {name}",
+                "Upload-Expires": formatdate(upload.expires_ms / 1000, usegmt=True),
+                **({} if upload.file_id is None else {"File-Id": str(upload.file_id)}),
+            },
+        )
+
+    async def _patch(self, visit: Visit, who: Principal, upload_id: int) -> web.Response:
+        headers = visit.request.headers
+        if headers.get("Content-Type") != OFFSET_TYPE:
+            raise Status(415, f"the body is {OFFSET_TYPE}")
+        offset = _number(headers.get("Upload-Offset"), "Upload-Offset")
+        return web.Response(status=204, headers=await self._write(visit, who, upload_id, offset))
+
+    # --- bytes --------------------------------------------------------------------------------------------------------
+
+    async def _write(self, visit: Visit, who: Principal, upload_id: int, offset: int) -> dict[str, str]:
+        """Take the body in at `offset`; header fields that say how far the upload is then."""
+        self._gauge.enter(who.person_id)
+        try:
+            ticket = await self.call(visit, who, api.Claim(upload_id=upload_id))
+            upload = ticket.upload
+            if upload.state in ("done", "finishing") and offset == upload.size_bytes:
+                return await self._complete(visit, who, ticket, None)
+            if upload.state == "aborted":
+                raise Status(410, "this upload was given up")
+            length = visit.request.content_length or 0
+            try:
+                rules.may_write(upload.state, offset, upload.received_bytes, upload.size_bytes, length)
+            except Invalid as error:
+                raise Status(413, error.message) from error
+            writer = _Writer(self, visit, who, ticket)
+            await writer.run()
+            if writer.received == upload.size_bytes:
+                return await self._complete(visit, who, ticket, writer)
+            return {
+                "Upload-Offset": str(writer.received),
+                "Upload-Expires": formatdate(writer.expires_ms / 1000, usegmt=True),
+            }
+        finally:
+            self._gauge.leave(who.person_id)
+
+    async def _complete(
+        self, visit: Visit, who: Principal, ticket: api.Ticket, writer: _Writer | None
+    ) -> dict[str, str]:
+        upload = ticket.upload
+        kind, sha256 = None, None
+        if writer is not None and writer.digests is not None and writer.ends is not None:
+            sha256 = writer.digests.sha256
+            try:
+                rules.same_digest("sha-256", ticket.sha256, sha256)
+                rules.same_digest("sm3", ticket.sm3, writer.digests.sm3)
+                verdict = await asyncio.to_thread(
+                    decide,
+                    upload.name,
+                    "",
+                    writer.ends.head,
+                    writer.ends.tail,
+                    upload.size_bytes,
+                    self._policy,
+                )
+                if verdict.kind is None:
+                    raise Invalid(verdict.text, detail={"code": str(verdict.refusal)})
+            except Invalid:
+                await self.call(visit, who, api.AbortUpload(upload_id=upload.upload_id))
+                raise
+            kind = verdict.kind.name
+        file = await self.call(
+            visit,
+            who,
+            api.Complete(upload_id=upload.upload_id, epoch=ticket.epoch, kind=kind, sha256=sha256, sm3=None),
+        )
+        if file.state == "checking":
+            wait = api.Settled(file_id=file.file_id, wait_s=self.runtime.settings.files_wait_s)
+            file = await self.call(visit, who, wait)
+        return {
+            "Upload-Offset": str(upload.size_bytes), "File-Id": str(file.file_id), "File-State": file.state,
+        }  # fmt: skip
+
+    async def call(self, visit: Visit, who: Principal, command: Command[R]) -> R:
+        return await self.runtime.calls.call(command, principal=who, source=visit.source)
+
+
+class _Writer:
+    """One request's bytes, from where the upload stands: full parts to the store, and what is left as a tail."""
+
+    def __init__(self, door: Resumable, visit: Visit, who: Principal, ticket: api.Ticket) -> None:
+        self._door, self._visit, self._who, self._ticket = door, visit, who, ticket
+        upload = ticket.upload
+        self._size, self._part_bytes = upload.size_bytes, upload.part_bytes
+        self._number = ticket.next_part  # of the part that is being spooled
+        self._sealed = (
+            None
+            if ticket.wrapped_key is None
+            else door.sealer.open_key(who.enterprise_id, ticket.object_id, ticket.wrapped_key)
+        )
+        self.received, self.expires_ms = upload.received_bytes, upload.expires_ms  # what is stored for good
+        from_the_start = upload.received_bytes == 0
+        self.digests = Digests(sm3=ticket.sm3 is not None) if from_the_start else None
+        self.ends = Ends() if from_the_start else None
+        self._old_tail = tail_key(upload.upload_id, ticket.tail_epoch) if ticket.tail_bytes else None
+        self._sending: asyncio.Task[None] | None = None
+        self._progress = Progress(
+            door.runtime, who, self._size, name=upload.name, upload_id=upload.upload_id,
+            received_bytes=upload.received_bytes,
+        )  # fmt: skip
+
+    async def run(self) -> None:
+        """Take in the body. What has come is stored when this ends, also when it ends by an error."""
+        spool = self._spool()
+        try:
+            await self._fetch_tail(spool)
+            fresh = spool.tell()
+            try:
+                async for chunk in Body(
+                    self._visit.request, self._door.runtime.settings, self._seen
+                ).chunks():
+                    spool = await self._take(spool, memoryview(chunk))
+            finally:
+                await self._sent()
+                left = spool.tell()
+                if left and self._reached(left) == self._size:
+                    await self._send_part(spool, self._number)
+                elif left and (left != fresh or self._number != self._ticket.next_part):
+                    await self._send_tail(spool)
+        finally:
+            if self._sending is not None:
+                self._sending.cancel()
+                await asyncio.gather(self._sending, return_exceptions=True)
+            spool.close()
+
+    def _reached(self, spooled: int) -> int:
+        """How much there is with so much of the present part."""
+        return (self._number - 1) * self._part_bytes + spooled
+
+    def _seen(self, chunk: bytes) -> None:
+        if self.digests is not None and self.ends is not None:
+            self.digests.update(chunk)
+            self.ends.update(chunk)
+        self._progress.add(len(chunk))
+
+    async def _take(self, spool: IO[bytes], chunk: memoryview) -> IO[bytes]:
+        """Spool a chunk; a part that is full goes off, and the spool of the next one is given back."""
+        if self._reached(spool.tell()) + len(chunk) > self._size:
+            raise Status(413, "more bytes than the file has")
+        while chunk:
+            room = self._part_bytes - spool.tell()
+            spool.write(chunk[:room])
+            chunk = chunk[room:]
+            if spool.tell() == self._part_bytes:
+                await self._sent()
+                self._sending = asyncio.create_task(self._send_part(spool, self._number))
+                spool = self._spool()
+                self._number += 1
+        return spool
+
+    async def _sent(self) -> None:
+        """Wait for the part that is on its way."""
+        if self._sending is not None:
+            sending, self._sending = self._sending, None
+            await sending
+
+    async def _send_part(self, spool: IO[bytes], number: int) -> None:
+        """Store a part and note it; the spool is closed."""
+        with spool:
+            size = spool.tell()
+            first = (number - 1) * self._part_bytes
+            body, stored_bytes = _read(spool), size
+            if self._sealed is not None:
+                body, stored_bytes = self._sealed.seal(body, first), self._sealed.stored_bytes(size)
+            etag = await self._door.bucket.put_part(
+                content_key(self._ticket.object_id), self._ticket.multipart, number, body, stored_bytes
+            )
+        await self._advance(part=number, etag=etag, size=size, tail=0)
+        await self._drop_old_tail()
+
+    async def _send_tail(self, spool: IO[bytes]) -> None:
+        """Store what has come of a part that is not full."""
+        size, key = spool.tell(), tail_key(self._ticket.upload.upload_id, self._ticket.epoch)
+        body, stored_bytes = _read(spool), size
+        if self._sealed is not None:
+            body, stored_bytes = self._sealed.seal(body, 0), self._sealed.stored_bytes(size)
+        await self._door.bucket.put(key, body, stored_bytes)
+        await self._advance(part=None, etag=None, size=0, tail=size)
+        await self._drop_old_tail()
+
+    async def _fetch_tail(self, spool: IO[bytes]) -> None:
+        """What an earlier request left of the present part."""
+        if self._old_tail is None:
+            return
+        async with self._door.bucket.get(self._old_tail) as content:
+            chunks = content.chunks()
+            if self._sealed is not None:
+                chunks = self._sealed.unseal(chunks, 0)
+            async for chunk in chunks:
+                spool.write(chunk)
+        if spool.tell() != self._ticket.tail_bytes:
+            raise Conflict("the store has lost a part of this upload: begin again")
+
+    async def _drop_old_tail(self) -> None:
+        if self._old_tail is not None:
+            old, self._old_tail = self._old_tail, None
+            with contextlib.suppress(BankhubError):  # the clean-up finds it
+                await self._door.bucket.delete([old])
+
+    async def _advance(self, *, part: int | None, etag: str | None, size: int, tail: int) -> None:
+        upload = await self._door.call(
+            self._visit,
+            self._who,
+            api.Advance(
+                upload_id=self._ticket.upload.upload_id, epoch=self._ticket.epoch, part=part, etag=etag,
+                size_bytes=size, tail_bytes=tail,
+            ),
+        )  # fmt: skip
+        self.received, self.expires_ms = upload.received_bytes, upload.expires_ms
+
+    def _spool(self) -> IO[bytes]:
+        return tempfile.TemporaryFile(buffering=0)
+
+
+async def _read(spool: IO[bytes]) -> AsyncIterator[bytes]:
+    """What was spooled, from its beginning."""
+    spool.seek(0)
+    while chunk := spool.read(CHUNK_BYTES):
+        yield chunk
+
+
+def _number(given: str | None, name: str) -> int:
+    if given is None or not given.isascii() or not given.isdecimal() or len(given) > 15:
+        raise Status(400, f"{name} is a number of bytes")
+    return int(given)
+
+
+def _metadata(given: str) -> dict[str, str]:
+    """Upload-Metadata: names, and values in base64, with commas between."""
+    found: dict[str, str] = {}
+    if len(given) > _METADATA_BYTES:
+        raise Status(400, "Upload-Metadata is too long")
+    for pair in filter(None, (one.strip() for one in given.split(","))):
+        name, _, text = pair.partition(" ")
+        try:
+            found[name] = base64.b64decode(text, validate=True).decode()
+        except (binascii.Error, UnicodeDecodeError):
+            raise Status(400, "values of Upload-Metadata are base64 of UTF-8") from None
+    return found
+
+
+def _digest(given: str | None) -> bytes | None:
+    """A digest of the whole file in hex, as metadata carries it."""
+    if given is None:
+        return None
+    try:
+        digest = bytes.fromhex(given)
+    except ValueError:
+        digest = b""
+    if len(digest) != 32:
+        raise Status(400, "sha256 and sm3 are 32 bytes in hex")
+    return digest

@@ -1,0 +1,166 @@
+"""A whole file in one request: POST or PUT /files/upload?name=….
+
+The body goes on to the store as it comes, so the hub holds a few hundred KiB of it, however long it is. Only when all
+of it has come, agrees with its digest and is what its name says, a row is written; whatever happens before that leaves
+an object that nothing knows, which the clean-up takes away.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import re
+from typing import TYPE_CHECKING, Final, TypeVar
+
+import orjson
+import structlog
+from aiohttp import web
+
+from core.access import Principal
+from core.actions import Command
+from core.context import Source
+from core.doors import Visit
+from core.errors import BankhubError, Invalid, Unauthenticated
+from files import api
+from files.doors.body import Body, Digests, Ends, Gauge, length_of
+from files.doors.progress import Progress
+from files.inspection.reasons import TEXTS, Reason
+from files.inspection.rules import decide
+from files.inspection.workshop import policy_of
+from files.storage.keys import content_key
+from files.uploads.rules import same_digest
+
+if TYPE_CHECKING:
+    from core.runtime import Runtime
+    from files.sealing.sealer import Sealer
+    from files.storage.bucket import Bucket
+
+log = structlog.get_logger(__name__)
+
+R = TypeVar("R")
+
+_DIGEST: Final = re.compile(r"([a-z0-9-]+)=:([A-Za-z0-9+/=]+):")
+_KEY: Final = re.compile(r"[0-9A-Za-z_-]{1,64}")
+DIGEST_HEADERS: Final = ("Repr-Digest", "Content-Digest")
+
+
+class Whole:
+    """See the module. One instance a process."""
+
+    def __init__(self, runtime: Runtime, bucket: Bucket, sealer: Sealer, gauge: Gauge) -> None:
+        self._runtime, self._bucket, self._sealer, self._gauge = runtime, bucket, sealer, gauge
+        self._policy = policy_of(runtime.settings)
+
+    async def handle(self, visit: Visit) -> web.Response:
+        """Answers 201 with the file, or 202 while it is still being checked; see `files.api.File`."""
+        who = person(visit)
+        request, settings = visit.request, self._runtime.settings
+        size = length_of(request)
+        if not size:
+            raise Invalid(TEXTS[Reason.EMPTY], detail={"code": str(Reason.EMPTY)})
+        name = request.rel_url.query.get("name", "")
+        declared = digests_of(visit)
+        key = request.headers.get("Idempotency-Key")
+        if key is not None and not _KEY.fullmatch(key):
+            raise Invalid("an Idempotency-Key has 1 to 64 characters of 0-9 A-Z a-z _ -")
+        self._gauge.enter(who.person_id)
+        try:
+            allowed = await self._call(api.CheckUpload(name=name, size_bytes=size), who, visit.source)
+            file = await self._store(visit, who, allowed, size, declared, key)
+            if file.state == "checking":
+                file = await self._call(
+                    api.Settled(file_id=file.file_id, wait_s=settings.files_wait_s), who, visit.source
+                )
+        finally:
+            self._gauge.leave(who.person_id)
+        return answer(visit, file)
+
+    async def _store(
+        self, visit: Visit, who: Principal, allowed: api.Allowance, size: int, declared: dict[str, bytes],
+        key: str | None,
+    ) -> api.File:  # fmt: skip
+        request, object_id = visit.request, self._runtime.ids.next()
+        digests, ends = Digests(sm3="sm3" in declared), Ends()
+        progress = Progress(self._runtime, who, size, name=allowed.name)
+
+        def seen(chunk: bytes) -> None:
+            digests.update(chunk)
+            ends.update(chunk)
+            progress.add(len(chunk))
+
+        body = Body(request, self._runtime.settings, seen)
+        chunks, stored_bytes, wrapped_key = body.chunks(), size, None
+        if allowed.own_key:
+            sealed = self._sealer.new_key(who.enterprise_id, object_id)
+            chunks, stored_bytes, wrapped_key = sealed.seal(chunks), sealed.stored_bytes(size), sealed.wrapped
+        place = content_key(object_id)
+        await self._bucket.put(place, chunks, stored_bytes)
+        try:
+            same_digest("sha-256", declared.get("sha-256"), digests.sha256)
+            same_digest("sm3", declared.get("sm3"), digests.sm3)
+            verdict = await asyncio.to_thread(
+                decide, allowed.name, declared_type(visit) or "", ends.head, ends.tail, size, self._policy
+            )
+            if verdict.kind is None:
+                raise Invalid(verdict.text, detail={"code": str(verdict.refusal)})
+            return await self._call(
+                api.Keep(
+                    object_id=object_id, name=allowed.name, size_bytes=size, media_type=declared_type(visit),
+                    kind=verdict.kind.name, sha256=digests.sha256, sm3=digests.sm3, wrapped_key=wrapped_key, key=key,
+                ),
+                who, visit.source,
+            )  # fmt: skip
+        except BankhubError as refusal:
+            if not refusal.temporary:  # else a row may be there all the same
+                await self._forget(place)
+            raise
+
+    async def _forget(self, place: str) -> None:
+        try:
+            await self._bucket.delete([place])
+        except BankhubError as error:
+            log.warning("files.left_behind", code=error.code)  # until the clean-up
+
+    async def _call(self, command: Command[R], who: Principal, source: Source) -> R:
+        return await self._runtime.calls.call(command, principal=who, source=source)
+
+
+def person(visit: Visit) -> Principal:
+    """Who is at the door. Raises `Unauthenticated`."""
+    if visit.principal is None:
+        raise Unauthenticated
+    return visit.principal
+
+
+def declared_type(visit: Visit) -> str | None:
+    """What the sender calls it; None where nothing was said."""
+    given = visit.request.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+    return given if re.fullmatch(r"[a-z]+/[a-z0-9][a-z0-9.+-]{0,100}", given) else None
+
+
+def digests_of(visit: Visit) -> dict[str, bytes]:
+    """Digests of the whole, by name, as RFC 9530 writes them. Raises `Invalid` for what is not one of 32 bytes."""
+    found: dict[str, bytes] = {}
+    for header in DIGEST_HEADERS:
+        for value in visit.request.headers.getall(header, ()):
+            for name, text in _DIGEST.findall(value):
+                if name not in ("sha-256", "sm3"):
+                    continue
+                try:
+                    digest = base64.b64decode(text, validate=True)
+                except binascii.Error:
+                    digest = b""
+                if len(digest) != 32 or found.setdefault(name, digest) != digest:
+                    raise Invalid(f"{header} has sha-256 or sm3 as 32 bytes in base64, once")
+    return found
+
+
+def answer(visit: Visit, file: api.File) -> web.Response:
+    """A file as JSON."""
+    return web.Response(
+        status=202 if file.state == "checking" else 201,
+        body=orjson.dumps(file.model_dump(mode="json")),
+        content_type="application/json",
+        headers={"Location": f"/files/{file.file_id}"},
+    )

@@ -1,0 +1,87 @@
+"""What lies in the store becomes a file: at once where nothing has to be looked into, else when it has been checked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from core.context import Context
+from core.db import UniqueViolation
+from core.errors import Internal
+from files.inspection.kinds import BY_NAME, Work
+from files.library import store
+from files.parts import service
+
+
+@dataclass(frozen=True, slots=True)
+class Arrived:
+    """A whole object, and what is known of it. `sha256` and `kind` None: nobody has seen its bytes on the way."""
+
+    person_id: int  # whose it becomes
+    object_id: int
+    name: str
+    size_bytes: int
+    declared_type: str | None
+    kind: str | None
+    sha256: bytes | None
+    sm3: bytes | None  # as declared
+    wrapped_key: bytes | None
+    key: str | None
+    declared_sha256: bytes | None = None  # where nobody has seen the bytes
+
+
+async def add_file(ctx: Context, came: Arrived) -> int:
+    """The file's id; the row is there when the transaction ends, and what is to be checked is checked after it.
+
+    Raises `UniqueViolation` where the caller's key made a file before.
+    """
+    tx, enterprise_id, now = ctx.tx, ctx.enterprise_id, ctx.clock.now()
+    file_id, content_id = ctx.ids.next(), ctx.ids.next()
+    known = came.sha256 is not None and came.kind is not None
+    at_once = known and not service(ctx).checks(BY_NAME[came.kind or ""].work)
+    same = await _same(ctx, came) if known else None
+    settled = at_once or same is not None
+    if same is None and at_once:
+        assert came.sha256 is not None
+        try:
+            async with tx.savepoint():
+                identity = store.identity_of(came.sha256, came.size_bytes)
+                await _insert(ctx, content_id, came, store.KEPT, identity)
+        except UniqueViolation:  # somebody else has brought the same at this moment
+            same = await _same(ctx, came)
+            if same is None:
+                raise Internal("a content is there and is not") from None
+    elif same is None:
+        await _insert(ctx, content_id, came, store.RAW, f"raw:{content_id}")
+    if same is not None:
+        await _insert(ctx, content_id, came, store.DROPPING, f"dropping:{content_id}")
+        ctx.after_commit(service(ctx).sweep_soon)
+    await store.insert_file(
+        tx, file_id=file_id, enterprise_id=enterprise_id, person_id=came.person_id,
+        key=came.key or f"file-{file_id}", content_id=content_id if same is None else same, name=came.name,
+        size_bytes=came.size_bytes, declared_type=came.declared_type, kind=came.kind,
+        state=store.READY if settled else store.CHECKING, sha256=came.sha256 or came.declared_sha256, sm3=came.sm3,
+        now=now,
+    )  # fmt: skip
+    if not settled:
+        ctx.after_commit(lambda: service(ctx).check_soon(file_id, enterprise_id))
+    return file_id
+
+
+async def _insert(ctx: Context, content_id: int, came: Arrived, state: str, identity: str) -> None:
+    await store.insert_content(
+        ctx.tx, content_id=content_id, enterprise_id=ctx.enterprise_id, identity=identity, state=state,
+        object_id=came.object_id, size_bytes=came.size_bytes, sha256=came.sha256, facts=None,
+        wrapped_key=came.wrapped_key, now=ctx.clock.now(),
+    )  # fmt: skip
+
+
+async def _same(ctx: Context, came: Arrived) -> int | None:
+    """The content that the enterprise has already, checked and kept; it stays until the transaction ends."""
+    assert came.sha256 is not None
+    found = await store.content(ctx.tx, ctx.enterprise_id, store.identity_of(came.sha256, came.size_bytes))
+    return None if found is None else int(found["content_id"])
+
+
+def looked_into(kind: str | None) -> bool:
+    """Whether files of this kind are opened before anybody sees them."""
+    return kind is None or BY_NAME[kind].work is not Work.NONE

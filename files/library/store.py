@@ -1,0 +1,280 @@
+"""SQL of files, their contents and variants, and of what refers to them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Final
+
+from core.db import Queries, Record, Transaction, sql
+
+RAW, KEPT, DROPPING = "raw", "kept", "dropping"
+CHECKING, READY, QUARANTINED, REMOVED = "checking", "ready", "quarantined", "removed"
+STREAM: Final = "stream"
+HELD: Final = "held"  # a stream's reference that was given up while a hold was in force
+_EVERYBODY: Final = "clean-up is the same for every tenant"
+
+_FILE: Final = (
+    "f.file_id, f.enterprise_id, f.person_id, f.content_id, f.name, f.size_bytes, f.declared_type, f.kind, f.state, "
+    "f.reason, f.cleaned, f.sha256_digest AS upload_digest, f.sm3_digest, f.created_at, f.upload_key, "
+    "c.object_id, c.state AS content_state, c.size_bytes AS stored_bytes, c.sha256_digest, c.facts, c.wrapped_key"
+)
+_JOINED: Final = (
+    "FROM files_files f JOIN files_contents c "
+    "ON c.content_id = f.content_id AND c.enterprise_id = f.enterprise_id"
+)
+
+_INSERT_CONTENT = sql(
+    """
+    INSERT INTO files_contents (content_id, enterprise_id, identity, state, object_id, size_bytes, sha256_digest,
+                                facts, wrapped_key, created_at)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
+    """
+)
+_CONTENT = sql(
+    "SELECT content_id, state FROM files_contents WHERE enterprise_id = $1 AND identity = $2 FOR UPDATE"
+)
+_LOCK_CONTENT = sql(
+    "SELECT content_id, state FROM files_contents WHERE enterprise_id = $1 AND content_id = $2 FOR UPDATE"
+)
+_KEEP_CONTENT = sql(
+    "UPDATE files_contents SET identity = $3, state = 'kept', size_bytes = $4, sha256_digest = $5, "
+    "facts = $6 WHERE enterprise_id = $1 AND content_id = $2"
+)
+_DROP_CONTENT = sql(
+    "UPDATE files_contents SET identity = $3, state = 'dropping' WHERE enterprise_id = $1 AND content_id = $2"
+)
+_INSERT_FILE = sql(
+    """
+    INSERT INTO files_files (file_id, enterprise_id, person_id, upload_key, content_id, name, size_bytes, declared_type,
+                             kind, state, cleaned, sha256_digest, sm3_digest, created_at, settled_at)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, 0, $11, $12, $13, $14)
+    """
+)
+_SETTLE = sql(
+    "UPDATE files_files SET state = $3, reason = $4, content_id = $5, cleaned = $6, sha256_digest = $7, kind = $8, "
+    "settled_at = $9 WHERE enterprise_id = $1 AND file_id = $2"
+)
+_SET_STATE = sql(
+    "UPDATE files_files SET state = $3, settled_at = $4 WHERE enterprise_id = $1 AND file_id = $2"
+)
+_BY_KEY = sql(
+    f"SELECT {_FILE} {_JOINED} WHERE f.enterprise_id = $1 AND f.person_id = $2 AND f.upload_key = $3"
+)
+_FILES = sql(f"SELECT {_FILE} {_JOINED} WHERE f.enterprise_id = $1 AND f.file_id IN ($*)")
+_LOCK_FILES = sql(
+    "SELECT file_id, person_id, state FROM files_files WHERE enterprise_id = $1 AND file_id IN ($*) "
+    "ORDER BY file_id FOR UPDATE"
+)
+_OF_PERSON = sql(
+    f"SELECT {_FILE} {_JOINED} WHERE f.enterprise_id = $1 AND f.person_id = $2 AND f.file_id < $3 "
+    "AND f.state <> 'removed' ORDER BY f.file_id DESC LIMIT $4"
+)
+_CHECKING = sql(
+    "SELECT file_id, enterprise_id FROM files_files WHERE state = 'checking' AND created_at < $1 "
+    "ORDER BY file_id LIMIT $2",
+    exempt="files of every tenant are checked",
+)
+
+_INSERT_VARIANT = sql(
+    """
+    INSERT INTO files_variants (content_id, variant, enterprise_id, object_id, media_type, size_bytes, wrapped_key)
+    VALUES ($1, $2, $3, $4, $5, $6, $7)
+    """
+)
+_VARIANTS = sql(
+    "SELECT content_id, variant, object_id, media_type, size_bytes, wrapped_key FROM files_variants "
+    "WHERE enterprise_id = $1 AND content_id IN ($*)"
+)
+
+_ATTACH = sql(
+    "INSERT INTO files_attachments (file_id, holder, holder_id, position, enterprise_id) VALUES ($1, $2, $3, $4, $5)"
+)
+_ATTACHED = sql(
+    "SELECT file_id, holder, holder_id, position FROM files_attachments "
+    "WHERE enterprise_id = $1 AND file_id IN ($*) ORDER BY file_id, position DESC"
+)
+_RELEASE = sql(
+    "DELETE FROM files_attachments WHERE enterprise_id = $1 AND holder = $2 AND holder_id = $3 AND position = $4"
+)
+_RELEASE_ALL = sql(
+    "DELETE FROM files_attachments WHERE enterprise_id = $1 AND holder = $2 AND holder_id = $3"
+)
+_RELEASE_FILES = sql(
+    "DELETE FROM files_attachments WHERE enterprise_id = $1 AND holder = $2 AND holder_id = $3 AND file_id IN ($*)"
+)
+
+_ENTERPRISE = sql(
+    "SELECT enterprise_id FROM files_attachments WHERE holder = 'stream' AND holder_id = $1 AND position = $2",
+    exempt="a stream belongs to one enterprise, which is what is asked for",
+)
+_HOLD_BACK = sql(
+    "UPDATE files_attachments SET holder = 'held' "
+    "WHERE enterprise_id = $1 AND holder = 'stream' AND holder_id = $2 AND position = $3"
+)
+_HELD_STREAMS = sql(
+    "SELECT DISTINCT holder_id FROM files_attachments WHERE enterprise_id = $1 AND holder = 'held' ORDER BY holder_id"
+)
+
+
+# --- contents ---------------------------------------------------------------------------------------------------------
+
+
+def identity_of(sha256: bytes, size_bytes: int) -> str:
+    """What the same content has in common."""
+    return f"{sha256.hex()}:{size_bytes}"
+
+
+async def insert_content(
+    tx: Transaction, *, content_id: int, enterprise_id: int, identity: str, state: str, object_id: int,
+    size_bytes: int, sha256: bytes | None, facts: str | None, wrapped_key: bytes | None, now: datetime,
+) -> None:  # fmt: skip
+    """A new content. Raises `UniqueViolation` where the enterprise has the same one."""
+    await tx.execute(
+        _INSERT_CONTENT, content_id, enterprise_id, identity, state, object_id, size_bytes, sha256, facts, wrapped_key,
+        now,
+    )  # fmt: skip
+
+
+async def content(tx: Transaction, enterprise_id: int, identity: str) -> Record | None:
+    """Id and state of the content that is this; locked, so that it is not dropped meanwhile."""
+    return await tx.fetchrow(_CONTENT, enterprise_id, identity)
+
+
+async def lock_content(tx: Transaction, enterprise_id: int, content_id: int) -> Record | None:
+    """Id and state of a content; locked."""
+    return await tx.fetchrow(_LOCK_CONTENT, enterprise_id, content_id)
+
+
+async def keep_content(
+    tx: Transaction, enterprise_id: int, content_id: int, *, identity: str, size_bytes: int, sha256: bytes,
+    facts: str | None,
+) -> None:  # fmt: skip
+    """A raw content was checked. Raises `UniqueViolation` where the enterprise has the same one."""
+    await tx.execute(_KEEP_CONTENT, enterprise_id, content_id, identity, size_bytes, sha256, facts)
+
+
+async def drop_content(tx: Transaction, enterprise_id: int, content_id: int) -> None:
+    """Nothing refers to it any more: its objects go next, and nobody finds it meanwhile."""
+    await tx.execute(_DROP_CONTENT, enterprise_id, content_id, f"dropping:{content_id}")
+
+
+# --- files ------------------------------------------------------------------------------------------------------------
+
+
+async def insert_file(
+    tx: Transaction, *, file_id: int, enterprise_id: int, person_id: int, key: str, content_id: int, name: str,
+    size_bytes: int, declared_type: str | None, kind: str | None, state: str, sha256: bytes | None,
+    sm3: bytes | None, now: datetime,
+) -> None:  # fmt: skip
+    """A new file. Raises `UniqueViolation` where the person used the key before."""
+    await tx.execute(
+        _INSERT_FILE, file_id, enterprise_id, person_id, key, content_id, name, size_bytes, declared_type, kind,
+        state, sha256, sm3, now, None if state == CHECKING else now,
+    )  # fmt: skip
+
+
+async def settle(
+    tx: Transaction, enterprise_id: int, file_id: int, *, state: str, reason: str | None, content_id: int,
+    cleaned: bool, sha256: bytes | None, kind: str | None, now: datetime,
+) -> None:  # fmt: skip
+    """What came of checking it."""
+    await tx.execute(
+        _SETTLE, enterprise_id, file_id, state, reason, content_id, int(cleaned), sha256, kind, now
+    )
+
+
+async def set_state(tx: Transaction, enterprise_id: int, file_id: int, state: str, now: datetime) -> None:
+    """Another state."""
+    await tx.execute(_SET_STATE, enterprise_id, file_id, state, now)
+
+
+async def by_key(tx: Queries, enterprise_id: int, person_id: int, key: str) -> Record | None:
+    """The file that somebody's key made, with its content."""
+    return await tx.fetchrow(_BY_KEY, enterprise_id, person_id, key)
+
+
+async def files(tx: Queries, enterprise_id: int, file_ids: Sequence[int]) -> dict[int, Record]:
+    """Files with their contents, by id."""
+    return {row["file_id"]: row for row in await tx.fetch_in(_FILES, file_ids, enterprise_id)}
+
+
+async def lock_files(tx: Transaction, enterprise_id: int, file_ids: Sequence[int]) -> dict[int, Record]:
+    """Owner and state of files, by id; nobody takes them away before the transaction ends."""
+    return {row["file_id"]: row for row in await tx.fetch_in(_LOCK_FILES, sorted(file_ids), enterprise_id)}
+
+
+async def of_person(tx: Queries, enterprise_id: int, person_id: int, before: int, limit: int) -> list[Record]:
+    """What somebody uploaded, the newest first, below an id."""
+    return await tx.fetch(_OF_PERSON, enterprise_id, person_id, before, limit)
+
+
+async def checking(db: Queries, before: datetime, limit: int) -> list[tuple[int, int]]:
+    """(file, enterprise) of files that have waited to be checked since before."""
+    return [(row[0], row[1]) for row in await db.fetch(_CHECKING, before, limit)]
+
+
+# --- variants ---------------------------------------------------------------------------------------------------------
+
+
+async def insert_variant(
+    tx: Transaction, *, content_id: int, variant: str, enterprise_id: int, object_id: int, media_type: str,
+    size_bytes: int, wrapped_key: bytes | None,
+) -> None:  # fmt: skip
+    """What was made of a content."""
+    await tx.execute(
+        _INSERT_VARIANT, content_id, variant, enterprise_id, object_id, media_type, size_bytes, wrapped_key
+    )
+
+
+async def variants(tx: Queries, enterprise_id: int, content_ids: Sequence[int]) -> dict[int, list[Record]]:
+    """What there is beside these contents, by content."""
+    found: dict[int, list[Record]] = {}
+    for row in await tx.fetch_in(_VARIANTS, content_ids, enterprise_id):
+        found.setdefault(row["content_id"], []).append(row)
+    return found
+
+
+# --- attachments ------------------------------------------------------------------------------------------------------
+
+
+async def attach(tx: Transaction, rows: Sequence[tuple[int, str, int, int, int]]) -> None:
+    """(file, holder, holder id, position, enterprise) of what refers to files from now on."""
+    await tx.executemany(_ATTACH, rows)
+
+
+async def attached(tx: Queries, enterprise_id: int, file_ids: Sequence[int]) -> list[Record]:
+    """Everything that refers to these files."""
+    return await tx.fetch_in(_ATTACHED, file_ids, enterprise_id)
+
+
+async def release(
+    tx: Transaction, enterprise_id: int, holder: str, holder_id: int, position: int | None
+) -> int:
+    """It refers to nothing any more, at this position or (None) at all; how many there were."""
+    if position is None:
+        return await tx.execute(_RELEASE_ALL, enterprise_id, holder, holder_id)
+    return await tx.execute(_RELEASE, enterprise_id, holder, holder_id, position)
+
+
+async def release_files(
+    tx: Transaction, enterprise_id: int, holder: str, holder_id: int, file_ids: Sequence[int]
+) -> int:
+    """It refers to these no more; how many there were."""
+    return await tx.execute_in(_RELEASE_FILES, file_ids, enterprise_id, holder, holder_id)
+
+
+async def enterprise_of_entry(tx: Transaction, stream_id: int, seq: int) -> int | None:
+    """Whose files an entry refers to; None where it refers to none."""
+    found = await tx.fetchval(_ENTERPRISE, stream_id, seq)
+    return None if found is None else int(found)
+
+
+async def hold_back(tx: Transaction, enterprise_id: int, stream_id: int, seq: int) -> None:
+    """An entry refers to its files no more, but they are held: keep the references out of sight."""
+    await tx.execute(_HOLD_BACK, enterprise_id, stream_id, seq)
+
+
+async def held_streams(tx: Transaction, enterprise_id: int) -> list[int]:
+    """Streams with references that were held back."""
+    return [row[0] for row in await tx.fetch(_HELD_STREAMS, enterprise_id)]

@@ -1,0 +1,1 @@
+"""Room: quotas, how an enterprise keeps its files, and holds."""

@@ -1,0 +1,426 @@
+"""Uploads: whether one may come, how far it is, and what it becomes."""
+
+from __future__ import annotations
+
+import contextlib
+from datetime import timedelta
+
+from core.actions import INTERNAL, Context, Rate, action
+from core.clock import to_ms
+from core.db import Record
+from core.errors import Conflict, Forbidden, Invalid, NotFound, TooManyRequests
+from files.api import (
+    FILES_SEND,
+    AbortUpload,
+    Advance,
+    Allowance,
+    BeginUpload,
+    CheckUpload,
+    Claim,
+    Complete,
+    EndUpload,
+    File,
+    FinishUpload,
+    GetUpload,
+    Keep,
+    PartAddress,
+    SignParts,
+    Ticket,
+    Upload,
+)
+from files.inspection.kinds import BY_EXTENSION
+from files.inspection.names import clean_name, extension_of
+from files.inspection.reasons import TEXTS
+from files.inspection.rules import of_name
+from files.library import store as library
+from files.library.keeping import Arrived, add_file
+from files.parts import permit_still, service, shown
+from files.room import store as room
+from files.room.actions import limits
+from files.sealing.sealer import ObjectKey
+from files.storage.keys import content_key, tail_key
+from files.uploads import rules, store
+
+_CHECK = Rate(burst=200, per_s=20)
+_BEGIN = Rate(burst=60, per_s=2)
+
+
+# --- may it come ------------------------------------------------------------------------------------------------------
+
+
+async def allowance(ctx: Context, name: str, size_bytes: int) -> Allowance:
+    """What may come, by name and size, now. Raises `Invalid` and `Forbidden` for what may not."""
+    settings = ctx.runtime.settings
+    clean = clean_name(name)
+    if refusal := of_name(clean):
+        raise Invalid(TEXTS[refusal], detail={"code": str(refusal)})
+    max_bytes = min(settings.files_max_bytes, BY_EXTENSION[extension_of(clean)].max_bytes)
+    (own, _), (of_all, _) = await room.used(ctx.tx, ctx.enterprise_id, ctx.caller.person_id)
+    quota, quota_of_all, own_key = await limits(ctx)
+    rules.room(
+        size_bytes, max_bytes=max_bytes, used=own, quota=quota, used_by_all=of_all, quota_of_all=quota_of_all
+    )
+    return Allowance(
+        name=clean, max_bytes=max_bytes, left_bytes=min(quota - own, quota_of_all - of_all), own_key=own_key
+    )
+
+
+async def take_room(ctx: Context, size_bytes: int) -> None:
+    """Book the room for a file; exact, because whoever comes at the same moment waits. Raises `Forbidden`."""
+    await room.add(ctx.tx, ctx.enterprise_id, ctx.caller.person_id, size_bytes, 1)
+    (own, _), (of_all, _) = await room.used(ctx.tx, ctx.enterprise_id, ctx.caller.person_id)
+    quota, quota_of_all, _ = await limits(ctx)
+    rules.room(
+        0, max_bytes=size_bytes, used=own, quota=quota, used_by_all=of_all, quota_of_all=quota_of_all
+    )  # with the file in it
+
+
+@action(CheckUpload, needs=FILES_SEND, audited=False, limit=_CHECK)
+async def check(ctx: Context, command: CheckUpload) -> Allowance:
+    """Whether a file of this name and size may be uploaded now."""
+    return await allowance(ctx, command.name, command.size_bytes)
+
+
+# --- in one request ---------------------------------------------------------------------------------------------------
+
+
+@action(Keep, needs=INTERNAL)
+async def keep(ctx: Context, command: Keep) -> File:
+    """What a request has brought whole becomes a file; the same key is the same file."""
+    await permit_still(ctx, FILES_SEND)
+    who = ctx.caller
+    if command.key is not None:
+        row = await library.by_key(ctx.tx, ctx.enterprise_id, who.person_id, command.key)
+        if row is not None:
+            return await _again(ctx, row, command)
+    file_id = await add_file(
+        ctx,
+        Arrived(
+            person_id=who.person_id, object_id=command.object_id, name=command.name, size_bytes=command.size_bytes,
+            declared_type=command.media_type, kind=command.kind, sha256=command.sha256, sm3=command.sm3,
+            wrapped_key=command.wrapped_key, key=command.key,
+        ),
+    )  # fmt: skip
+    await take_room(ctx, command.size_bytes)
+    ctx.audit(object=file_id, after=command.sha256.hex())
+    return await _file(ctx, file_id)
+
+
+async def _again(ctx: Context, row: Record, command: Keep) -> File:
+    if row["upload_digest"] != command.sha256 or row["name"] != command.name:
+        raise Conflict("this key was used for another file", detail={"file_id": str(row["file_id"])})
+    ctx.after_commit(lambda: service(ctx).forget_soon(command.object_id))
+    return (await shown(ctx, [row]))[0]
+
+
+async def _file(ctx: Context, file_id: int) -> File:
+    row = (await library.files(ctx.tx, ctx.enterprise_id, [file_id]))[file_id]
+    return (await shown(ctx, [row]))[0]
+
+
+# --- in parts ---------------------------------------------------------------------------------------------------------
+
+
+@action(BeginUpload, needs=FILES_SEND, transaction=False, limit=_BEGIN)
+async def begin(ctx: Context, command: BeginUpload) -> Upload:
+    """Begin an upload in parts. Its room is booked now, and given back if it is given up."""
+    if command.way == "direct" and command.sha256 is None:
+        raise Invalid("a direct upload says its SHA-256 beforehand")
+    if command.way == "direct" and ctx.runtime.settings.files_direct_url is None:
+        raise Forbidden("the store is not reached from outside here: upload through us")
+    allowed = await ctx.transact(_may_begin, command)
+    if command.way == "direct" and allowed.own_key:
+        raise Forbidden("this enterprise's files are encrypted on their way: upload through us")
+    object_id, bucket = ctx.ids.next(), service(ctx).bucket
+    wrapped_key = (
+        service(ctx).sealer.new_key(ctx.enterprise_id, object_id).wrapped if allowed.own_key else None
+    )
+    multipart = await bucket.begin(content_key(object_id))
+    return await ctx.transact(_insert, command, allowed.name, object_id, multipart, wrapped_key)
+
+
+async def _may_begin(ctx: Context, command: BeginUpload) -> Allowance:
+    under_way = await store.open_of(ctx.tx, ctx.enterprise_id, ctx.caller.person_id)
+    if under_way >= ctx.runtime.settings.files_uploads_open:
+        raise TooManyRequests("too many uploads are under way", detail={"open": under_way})
+    return await allowance(ctx, command.name, command.size_bytes)
+
+
+async def _insert(
+    ctx: Context, command: BeginUpload, name: str, object_id: int, multipart: str, wrapped_key: bytes | None
+) -> Upload:
+    upload_id = ctx.ids.next()
+    await store.insert(
+        ctx.tx, upload_id=upload_id, enterprise_id=ctx.enterprise_id, person_id=ctx.caller.person_id,
+        way=command.way, name=name, declared_type=command.media_type, size_bytes=command.size_bytes,
+        part_bytes=rules.part_bytes(command.size_bytes), sha256=command.sha256, sm3=command.sm3,
+        object_id=object_id, multipart=multipart, wrapped_key=wrapped_key, now=ctx.clock.now(),
+    )  # fmt: skip
+    await take_room(ctx, command.size_bytes)
+    ctx.audit(object=upload_id)
+    return await _upload(ctx, await mine(ctx, upload_id))
+
+
+@action(GetUpload, needs=FILES_SEND, audited=False, limit=_CHECK)
+async def get(ctx: Context, command: GetUpload) -> Upload:
+    """How far an upload of one's own is."""
+    row = await store.get(ctx.tx, command.upload_id, ctx.enterprise_id, ctx.caller.person_id)
+    if row is None:
+        raise NotFound("no such upload")
+    return await _upload(ctx, row)
+
+
+@action(SignParts, needs=FILES_SEND, audited=False, limit=_CHECK)
+async def sign_parts(ctx: Context, command: SignParts) -> list[PartAddress]:
+    """Addresses for parts of a direct upload, each for one part of one length, for a few minutes."""
+    row = await store.get(ctx.tx, command.upload_id, ctx.enterprise_id, ctx.caller.person_id)
+    if row is None or row["way"] != "direct":
+        raise NotFound("no such direct upload")
+    rules.may_write(row["state"], 0, 0, row["size_bytes"], 0)
+    settings = ctx.runtime.settings
+    expires_ms = ctx.clock.now_ms() + int(settings.files_link_s * 1000)
+    return [
+        PartAddress(
+            number=number,
+            size_bytes=(size := rules.part_size(number, row["size_bytes"], row["part_bytes"])),
+            url=service(ctx).bucket.part_url(
+                content_key(row["object_id"]), row["multipart"], number, size, int(settings.files_link_s),
+                endpoint=settings.files_direct_url,
+            ),
+            expires_ms=expires_ms,
+        )
+        for number in command.numbers
+    ]  # fmt: skip
+
+
+@action(FinishUpload, needs=FILES_SEND, transaction=False, limit=_BEGIN)
+async def finish(ctx: Context, command: FinishUpload) -> File:
+    """All parts of a direct upload are stored: read what is there, then it is a file or is refused."""
+    row = await ctx.transact(mine, command.upload_id)
+    if row["state"] == rules.DONE:
+        return await ctx.transact(_file, row["file_id"])
+    if row["way"] != "direct" or row["state"] not in (rules.OPEN, rules.FINISHING):
+        raise Conflict("this upload is not finished in this way", detail={"state": row["state"]})
+    if row["state"] == rules.OPEN:
+        key, multipart = content_key(row["object_id"]), row["multipart"]
+        stored = await service(ctx).bucket.parts(key, multipart)
+        count = -(-row["size_bytes"] // row["part_bytes"])
+        expected = [rules.part_size(n, row["size_bytes"], row["part_bytes"]) for n in range(1, count + 1)]
+        if [part.size_bytes for part in stored] != expected or [p.number for p in stored] != list(
+            range(1, count + 1)
+        ):
+            raise Conflict(
+                "parts are missing", detail={"stored": [part.number for part in stored], "parts": count}
+            )
+        await ctx.transact(_note_parts, row, [(p.number, p.size_bytes, p.etag) for p in stored])
+    return await make_whole(ctx, row["upload_id"], kind=None, sha256=None)
+
+
+async def _note_parts(ctx: Context, row: Record, parts: list[tuple[int, int, str]]) -> None:
+    now, again = ctx.clock.now(), await mine(ctx, row["upload_id"])
+    if again["state"] != rules.OPEN:
+        return  # another request was faster
+    await store.drop_parts(ctx.tx, row["upload_id"], ctx.enterprise_id)
+    for number, size_bytes, etag in parts:
+        await store.add_part(ctx.tx, row["upload_id"], ctx.enterprise_id, number, size_bytes, etag)
+    await store.set_state(ctx.tx, row["upload_id"], ctx.enterprise_id, rules.FINISHING, None, now)
+
+
+@action(AbortUpload, needs=FILES_SEND, limit=_BEGIN)
+async def abort(ctx: Context, command: AbortUpload) -> None:
+    """Give an upload up. What was stored of it goes at once, or with the next clean-up."""
+    row = await mine(ctx, command.upload_id)
+    if row["state"] == rules.ABORTED:
+        return
+    if row["state"] != rules.OPEN:
+        raise Conflict("this upload is over", detail={"state": row["state"]})
+    await give_up(ctx, row)
+
+
+async def give_up(ctx: Context, row: Record) -> None:
+    """End an upload that is locked: its room is free, its objects go after the commit."""
+    await store.set_state(
+        ctx.tx, row["upload_id"], row["enterprise_id"], rules.ABORTED, None, ctx.clock.now()
+    )
+    await store.drop_parts(ctx.tx, row["upload_id"], row["enterprise_id"])
+    await room.add(ctx.tx, row["enterprise_id"], row["person_id"], -row["size_bytes"], -1)
+    ctx.audit(object=row["upload_id"])
+    bucket = service(ctx).bucket
+
+    async def forget() -> None:
+        await bucket.abort(content_key(row["object_id"]), row["multipart"])
+        if row["tail_bytes"]:
+            await bucket.delete([tail_key(row["upload_id"], row["tail_epoch"])])
+
+    ctx.after_commit(lambda: service(ctx).soon(forget()))
+
+
+# --- what the door says of it -----------------------------------------------------------------------------------------
+
+
+async def mine(ctx: Context, upload_id: int, person_id: int | None = None) -> Record:
+    """An upload of the caller's, or, for the clean-up, of `person_id`; locked. Raises `NotFound`."""
+    whose = ctx.caller.person_id if person_id is None else person_id
+    row = await store.lock(ctx.tx, upload_id, ctx.enterprise_id, whose)
+    if row is None:
+        raise NotFound("no such upload")
+    return row
+
+
+async def _upload(ctx: Context, row: Record, sizes: dict[int, int] | None = None) -> Upload:
+    if sizes is None:
+        found = await store.parts(ctx.tx, row["upload_id"], row["enterprise_id"])
+        sizes = {part["part_no"]: part["size_bytes"] for part in found}
+    over = row["state"] in (rules.DONE, rules.FINISHING)
+    life = timedelta(seconds=ctx.runtime.settings.files_upload_life_s)
+    return Upload(
+        upload_id=row["upload_id"],
+        way=row["way"],
+        name=row["name"],
+        size_bytes=row["size_bytes"],
+        received_bytes=row["size_bytes"] if over else rules.received(sizes, row["tail_bytes"]),
+        part_bytes=row["part_bytes"],
+        state=row["state"],
+        file_id=row["file_id"],
+        expires_ms=to_ms(row["touched_at"] + life),
+    )
+
+
+@action(EndUpload, needs=INTERNAL, transaction=False)
+async def end(ctx: Context, command: EndUpload) -> None:
+    """Nobody goes on with it: what is whole becomes a file, what is not is given up."""
+    if await ctx.transact(_end, command):
+        await make_whole(ctx, command.upload_id, kind=None, sha256=None, person_id=command.person_id)
+
+
+async def _end(ctx: Context, command: EndUpload) -> bool:
+    row = await mine(ctx, command.upload_id, command.person_id)
+    if row["state"] == rules.OPEN:
+        await give_up(ctx, row)
+    return bool(row["state"] == rules.FINISHING)
+
+
+@action(Claim, needs=INTERNAL, audited=False, transaction=False)
+async def claim(ctx: Context, command: Claim) -> Ticket:
+    """Become the writer of an upload: whoever wrote before can note nothing any more. Its end is what is audited."""
+    return await ctx.transact(_claim, command.upload_id)
+
+
+async def _claim(ctx: Context, upload_id: int) -> Ticket:
+    await permit_still(ctx, FILES_SEND)
+    row = await mine(ctx, upload_id)
+    if row["way"] != "tus":
+        raise NotFound("no such upload")
+    if row["state"] == rules.OPEN:
+        await store.claim(ctx.tx, upload_id, ctx.enterprise_id, ctx.clock.now())
+    found = await store.parts(ctx.tx, upload_id, ctx.enterprise_id)
+    return Ticket(
+        upload=await _upload(ctx, row, {part["part_no"]: part["size_bytes"] for part in found}),
+        object_id=row["object_id"],
+        multipart=row["multipart"],
+        epoch=row["epoch"] + 1,
+        next_part=len(found) + 1,
+        tail_bytes=row["tail_bytes"],
+        tail_epoch=row["tail_epoch"],
+        wrapped_key=row["wrapped_key"],
+        sha256=row["sha256_digest"],
+        sm3=row["sm3_digest"],
+    )
+
+
+@action(Advance, needs=INTERNAL, audited=False, transaction=False)
+async def advance(ctx: Context, command: Advance) -> Upload:
+    """One more part, or another tail, is stored."""
+    return await ctx.transact(_advance, command)
+
+
+async def _advance(ctx: Context, command: Advance) -> Upload:
+    row = await mine(ctx, command.upload_id)
+    still_writing(row, command.epoch)
+    if command.part is not None:
+        await store.add_part(
+            ctx.tx, row["upload_id"], ctx.enterprise_id, command.part, command.size_bytes, command.etag or ""
+        )
+    await store.advance(ctx.tx, row["upload_id"], ctx.enterprise_id, command.tail_bytes, ctx.clock.now())
+    return await _upload(ctx, await mine(ctx, command.upload_id))
+
+
+def still_writing(row: Record, epoch: int) -> None:
+    """Raises `Conflict` where somebody else has taken the upload over, or it is over."""
+    if row["state"] != rules.OPEN or row["epoch"] != epoch:
+        raise Conflict("the upload goes on elsewhere", detail={"state": row["state"]})
+
+
+@action(Complete, needs=INTERNAL, transaction=False)
+async def complete(ctx: Context, command: Complete) -> File:
+    """Everything of a resumable upload is stored: it becomes a file. Again: the same file."""
+    row = await ctx.transact(_finishing, command)
+    if row["state"] == rules.DONE:
+        return await ctx.transact(_file, row["file_id"])
+    alone = (
+        row["epoch"] == 1
+    )  # else an earlier writer may have written over a part: the store is asked what it has
+    return await make_whole(
+        ctx, command.upload_id, kind=command.kind if alone else None, sha256=command.sha256 if alone else None
+    )
+
+
+async def _finishing(ctx: Context, command: Complete) -> Record:
+    await permit_still(ctx, FILES_SEND)
+    row = await mine(ctx, command.upload_id)
+    if row["state"] == rules.OPEN:
+        still_writing(row, command.epoch)
+        upload = await _upload(ctx, row)
+        if upload.received_bytes != row["size_bytes"] or row["tail_bytes"]:
+            raise Conflict("not everything is stored", detail={"received_bytes": str(upload.received_bytes)})
+        await store.set_state(
+            ctx.tx, row["upload_id"], ctx.enterprise_id, rules.FINISHING, None, ctx.clock.now()
+        )
+    elif row["state"] == rules.ABORTED:
+        raise Conflict("this upload is over", detail={"state": row["state"]})
+    return row
+
+
+async def make_whole(
+    ctx: Context, upload_id: int, *, kind: str | None, sha256: bytes | None, person_id: int | None = None
+) -> File:
+    """Have the store put the parts together, then write the file; killed between the two, the next one goes on."""
+    row, parts = await ctx.transact(_with_parts, upload_id, person_id)
+    if row["state"] == rules.DONE:
+        return await ctx.transact(_file, row["file_id"])
+    bucket, key = service(ctx).bucket, content_key(row["object_id"])
+    with contextlib.suppress(NotFound):  # it was done before
+        await bucket.complete(key, row["multipart"], parts)
+    size = row["size_bytes"] if row["wrapped_key"] is None else ObjectKey.stored_bytes(row["size_bytes"])
+    if await bucket.size(key) != size:
+        raise Conflict("the store has lost this upload: begin again")
+    return await ctx.transact(_done, upload_id, kind, sha256, person_id)
+
+
+async def _with_parts(
+    ctx: Context, upload_id: int, person_id: int | None
+) -> tuple[Record, list[tuple[int, str]]]:
+    row = await mine(ctx, upload_id, person_id)
+    found = await store.parts(ctx.tx, upload_id, ctx.enterprise_id)
+    return row, [(part["part_no"], part["etag"]) for part in found]
+
+
+async def _done(
+    ctx: Context, upload_id: int, kind: str | None, sha256: bytes | None, person_id: int | None
+) -> File:
+    row = await mine(ctx, upload_id, person_id)
+    if row["state"] == rules.DONE:
+        return await _file(ctx, row["file_id"])
+    rules.same_digest("sha-256", row["sha256_digest"] if sha256 is not None else None, sha256)
+    file_id = await add_file(
+        ctx,
+        Arrived(
+            person_id=row["person_id"], object_id=row["object_id"], name=row["name"], size_bytes=row["size_bytes"],
+            declared_type=row["declared_type"], kind=kind, sha256=sha256, declared_sha256=row["sha256_digest"],
+            sm3=row["sm3_digest"], wrapped_key=row["wrapped_key"], key=f"upload-{upload_id}",
+        ),
+    )  # fmt: skip
+    await store.set_state(ctx.tx, upload_id, ctx.enterprise_id, rules.DONE, file_id, ctx.clock.now())
+    await store.drop_parts(ctx.tx, upload_id, ctx.enterprise_id)
+    ctx.audit(object=file_id)
+    return await _file(ctx, file_id)
