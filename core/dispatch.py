@@ -44,6 +44,7 @@ log = structlog.get_logger(__name__)
 
 R = TypeVar("R")
 E = TypeVar("E", bound=Event)
+C = TypeVar("C", bound=Command[Any])
 
 _CALLS = counter("bankhub_actions_total", "Invocations of actions by outcome", ("action", "edge", "code"))
 _SECONDS = histogram("bankhub_action_seconds", "From admission to answer, commit included", ("action",))
@@ -485,9 +486,13 @@ def permit(action: Action[Any, Any], who: Principal | None, grants: Grants | Non
 
 def parse(action: Action[Any, Any], fields: object) -> Command[Any]:
     """The command of these plain fields. Raises `Invalid` naming the fields, never quoting what was in them."""
+    return command_of(action.command, fields)
+
+
+def command_of(command: type[C], fields: object) -> C:
+    """The same, for who knows which command."""
     try:
-        command: Command[Any] = action.command.model_validate(fields)
-        return command
+        return command.model_validate(fields)
     except ValidationError as error:
         wrong = error.errors(include_url=False, include_input=False, include_context=False)
         named = [

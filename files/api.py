@@ -17,8 +17,8 @@ FILES_READ = Permission("files:read", "查看文件", STAFF, risk=2, scope=True)
 FILES_SEND = Permission("files:send", "上传文件", STAFF, risk=1, scope=True)
 FILES_MANAGE = Permission("files:manage", "管理企业文件的空间、加密和保全", {"administrator", "boss"}, risk=2)
 
-NAME_CHARS = 255
-Name = Annotated[str, StringConstraints(min_length=1, max_length=NAME_CHARS)]
+Name = Annotated[str, StringConstraints(min_length=1, max_length=1024)]
+"""As somebody's program says it; kept cleaned, and cut to 255 bytes with its extension."""
 MediaType = Annotated[str, StringConstraints(pattern=r"^[a-z]+/[a-z0-9][a-z0-9.+-]{0,126}$")]
 Size = Annotated[int, Field(ge=0, le=1 << 46)]
 Sha256 = Annotated[Bytes, Field(min_length=32, max_length=32)]
@@ -99,6 +99,14 @@ class Link(Value):
     variant: Variant
     url: str
     expires_ms: int
+
+
+class ArchiveEntry(Value):
+    """A line of an archive's directory, as that claims: nothing is unpacked. The name is for showing only."""
+
+    name: str
+    size: int
+    folder: bool
 
 
 class Usage(Value):
@@ -210,8 +218,8 @@ class RemoveFile(Command[None], action="files.library.remove"):
     file_id: Id
 
 
-class ListEntries(Command[list[dict[str, Any]]], action="files.library.entries"):
-    """What is in an archive: names, sizes, times, as its directory says."""
+class ListEntries(Command[list[ArchiveEntry]], action="files.library.entries"):
+    """What is in an archive, the first thousand entries."""
 
     file_id: Id
 

@@ -42,8 +42,12 @@ async def visible(ctx: Context, rows: Sequence[Record]) -> set[int]:
     seen = {row["file_id"] for row in rows if row["person_id"] == me}
     others = [row["file_id"] for row in rows if row["file_id"] not in seen]
     attached = await store.attached(ctx.tx, ctx.enterprise_id, others)
-    places = {(a["holder_id"], a["position"]): a["file_id"] for a in attached if a["holder"] == store.STREAM}
-    seen.update(places[place] for place in await hub.visible(ctx.tx, me, ctx.enterprise_id, places))
+    places: dict[tuple[int, int], list[int]] = {}
+    for one in attached:
+        if one["holder"] == store.STREAM:
+            places.setdefault((one["holder_id"], one["position"]), []).append(one["file_id"])
+    for place in await hub.visible(ctx.tx, me, ctx.enterprise_id, places):
+        seen.update(places[place])
     return seen
 
 
@@ -57,6 +61,7 @@ def _shown(row: Record, variants: Sequence[str]) -> api.File:
     ready = row["state"] == store.READY
     kind = BY_NAME.get(row["kind"] or "")
     facts: dict[str, Any] = orjson.loads(row["facts"]) if ready and row["facts"] else {}
+    facts.pop("items", None)  # a thousand names: files.library.entries
     return api.File(
         file_id=row["file_id"],
         name=row["name"],

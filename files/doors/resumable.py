@@ -20,6 +20,7 @@ from aiohttp import web
 
 from core.access import Principal
 from core.actions import Command
+from core.dispatch import command_of
 from core.doors import Visit
 from core.errors import BankhubError, Conflict, Invalid, NotFound
 from files import api
@@ -117,17 +118,14 @@ class Resumable:
             raise Status(413, "the file is too large")
         given = _metadata(headers.get("Upload-Metadata", ""))
         media_type = given.get("filetype") or given.get("type") or ""
-        upload = await self.call(
-            visit,
-            who,
-            api.BeginUpload(
-                name=given.get("filename") or given.get("name") or "",
-                size_bytes=size,
-                media_type=media_type if media_type.count("/") == 1 and media_type.isascii() else None,
-                sha256=_digest(given.get("sha256")),
-                sm3=_digest(given.get("sm3")),
-            ),
-        )
+        asked = {
+            "name": given.get("filename") or given.get("name") or "",
+            "size_bytes": size,
+            "media_type": media_type if media_type.count("/") == 1 and media_type.isascii() else None,
+            "sha256": _digest(given.get("sha256")),
+            "sm3": _digest(given.get("sm3")),
+        }
+        upload = await self.call(visit, who, command_of(api.BeginUpload, asked))
         answer = web.Response(
             status=201, headers={"Location": f"{visit.origin}/files/tus/{upload.upload_id}"}
         )

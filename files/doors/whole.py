@@ -20,6 +20,7 @@ from aiohttp import web
 from core.access import Principal
 from core.actions import Command
 from core.context import Source
+from core.dispatch import command_of
 from core.doors import Visit
 from core.errors import BankhubError, Invalid, Unauthenticated
 from files import api
@@ -66,7 +67,8 @@ class Whole:
             raise Invalid("an Idempotency-Key has 1 to 64 characters of 0-9 A-Z a-z _ -")
         self._gauge.enter(who.person_id)
         try:
-            allowed = await self._call(api.CheckUpload(name=name, size_bytes=size), who, visit.source)
+            asked = command_of(api.CheckUpload, {"name": name, "size_bytes": size})
+            allowed = await self._call(asked, who, visit.source)
             file = await self._store(visit, who, allowed, size, declared, key)
             if file.state == "checking":
                 file = await self._call(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
 from urllib.parse import quote
 
 import orjson
@@ -14,6 +13,7 @@ from core.keys import cluster_secret, derive
 from files.api import (
     FILES_READ,
     FILES_SEND,
+    ArchiveEntry,
     Attach,
     File,
     Files,
@@ -92,14 +92,13 @@ async def remove(ctx: Context, command: RemoveFile) -> None:
 
 
 @action(ListEntries, needs=FILES_READ, audited=False, limit=_READ)
-async def entries(ctx: Context, command: ListEntries) -> list[dict[str, Any]]:
+async def entries(ctx: Context, command: ListEntries) -> list[ArchiveEntry]:
     """What is in an archive, as its directory says; nothing is unpacked."""
     rows = await _seen(ctx, [command.file_id])
     if not rows or rows[0]["state"] != store.READY:
         raise NotFound("no such file")
     facts = orjson.loads(rows[0]["facts"] or b"{}")
-    found: list[dict[str, Any]] = facts.get("items", [])
-    return found
+    return [ArchiveEntry(**item) for item in facts.get("items", ())]
 
 
 async def _seen(ctx: Context, file_ids: list[int]) -> list[Record]:
