@@ -16,6 +16,10 @@ from typing import Final, NamedTuple
 
 _PAIR: Final = re.compile(r'([!#$%&\'*+.^_`|~0-9A-Za-z-]+)=("(?:[^"\\]|\\.)*"|[^",;\s]*)')
 _HOST: Final = re.compile(r"([a-z0-9](?:[a-z0-9.-]{0,251}[a-z0-9])?|\[[0-9a-f:.]{2,45}\])(?::([0-9]{1,5}))?")
+_ORIGIN: Final = re.compile(
+    r"(https?)://([a-z0-9](?:[a-z0-9.-]{0,251}[a-z0-9])?|\[[0-9a-f:.]{2,45}\])(?::([0-9]{1,5}))?"
+)
+_DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 HOPS: Final = 16  # more proxies than anybody has; a longer list is not read
 
 
@@ -74,6 +78,64 @@ class Asked(NamedTuple):
     address: str
     scheme: str
     host: str
+
+
+class Origins:
+    """The pages that may call from a browser: those of the place that they call, and those of `more` origins.
+
+    An origin is compared whole, scheme, host and port (RFC 6454, 4 and 5). It is read as browsers write it and in no
+    other way: lower case, no user, no path. Whoever sends none is no browser, and is let through elsewhere.
+    """
+
+    def __init__(self, more: Iterable[str]) -> None:
+        self._more = frozenset(filter(None, map(_origin, more)))
+
+    def lists(self, origin: str) -> bool:
+        """Whether it is one of those that were named."""
+        return bool(self._more) and _origin(origin) in self._more
+
+    def own(self, origin: str, asked: Asked) -> bool:
+        """Whether this page came from where the request goes to."""
+        page = _origin(origin)
+        return page is not None and page == _origin(f"{asked.scheme}://{asked.host.lower()}")
+
+    def may_call(self, origin: str, asked: Asked) -> bool:
+        """Whether a page of this origin may make this request."""
+        return self.own(origin, asked) or self.lists(origin)
+
+
+@lru_cache(maxsize=4096)
+def _origin(text: str) -> tuple[str, str, int] | None:
+    """Scheme, host and port of an origin; None for what is none."""
+    match = _ORIGIN.fullmatch(text)
+    if match is None:
+        return None
+    port = int(match[3] or _DEFAULT_PORTS[match[1]])
+    return (match[1], match[2], port) if 0 < port < 65536 else None
+
+
+def why_not_origin(text: str) -> str | None:
+    """What is wrong with an origin in a setting; None: nothing."""
+    return None if _origin(text) else f"{text!r} is no origin: https://host or https://host:port, lower case"
+
+
+def why_not_host(text: str) -> str | None:
+    """What is wrong with a host in a setting; None: nothing."""
+    match = _HOST.fullmatch(text.lower())
+    if match is not None and int(match[2] or "80") < 65536:
+        return None
+    return f"{text!r} is no host: a name or an address, with or without :port"
+
+
+def why_not_network(text: str) -> str | None:
+    """What is wrong with a network in a setting; None: nothing."""
+    try:
+        ipaddress.ip_network(text)
+    except ValueError as error:
+        if "has host bits set" in str(error):
+            return f"{text!r} has host bits set: {ipaddress.ip_network(text, strict=False)} is meant?"
+        return f"{text!r} is no address and no network: 10.0.0.0/8, 192.0.2.1"
+    return None
 
 
 class Proxies:

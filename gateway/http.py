@@ -19,7 +19,7 @@ from aiohttp.web_request import BaseRequest
 from multidict import CIMultiDict
 
 from core.actions import ID_MAX, PUBLIC, Principal
-from core.addresses import Asked, Hosts, Proxies
+from core.addresses import Asked, Hosts, Origins, Proxies
 from core.calls import REPLAYED
 from core.context import Source
 from core.doors import Door, Visit
@@ -86,7 +86,7 @@ class Edge:
         self._apps = apps
         self._credentials = Credentials(runtime, tokens, apps)
         self._limits = CallerLimits(runtime.limits, settings)
-        self._origins = frozenset(settings.gateway_origins)
+        self._origins = Origins(settings.gateway_origins)
         self._hosts = Hosts(settings.gateway_hosts)
         self._head_bytes = settings.gateway_header_bytes
         self._proxies = Proxies(settings.gateway_trusted_proxies)
@@ -195,10 +195,11 @@ class Edge:
 
     def _cors(self, request: BaseRequest, asked: Asked, trace: Trace) -> dict[str, str]:
         """Headers for a page of another origin that may call us; a page that may not is refused."""
-        origin, host = request.headers.get("Origin"), asked.host
-        if origin is None:
+        given = request.headers.getall("Origin", ())
+        if not given:
             return {}
-        if origin in self._origins or self._page_of_app(request, host):
+        origin = given[0] if len(given) == 1 else ""
+        if self._origins.lists(origin) or self._page_of_app(request, asked):
             return {
                 "Access-Control-Allow-Origin": origin,
                 "Access-Control-Expose-Headers": _EXPOSED,
@@ -209,7 +210,7 @@ class Edge:
                 "Access-Control-Allow-Origin": "*",
                 "Access-Control-Expose-Headers": _EXPOSED,
             }
-        if _is_page_of(origin, host):
+        if self._origins.own(origin, asked):
             return {}
         if request.method == "POST" and request.rel_url.raw_path in self._sent_to:
             return {}
@@ -217,17 +218,12 @@ class Edge:
         self._refused("gateway.origin", error, Source(asked.address, "http"), None, trace)
         raise Refusal(403, error, {"Vary": "Origin"})
 
-    def _page_of_app(self, request: BaseRequest, host: str) -> str | None:
+    def _page_of_app(self, request: BaseRequest, asked: Asked) -> str | None:
         """The origin, where a micro app's page calls an action and the page is none of ours."""
         origin = request.headers.get("Origin")
-        if (
-            origin is None
-            or self._apps is None
-            or not request.rel_url.raw_path.startswith(ACTIONS)
-            or origin in self._origins
-        ):
+        if origin is None or self._apps is None or not request.rel_url.raw_path.startswith(ACTIONS):
             return None
-        return origin if origin in self._apps.origins and not _is_page_of(origin, host) else None
+        return origin if origin in self._apps.origins and not self._origins.may_call(origin, asked) else None
 
     # --- actions ------------------------------------------------------------------------------------------------------
 
@@ -242,7 +238,7 @@ class Edge:
         principal = None
         try:
             principal, proved = await self._credentials.read(request, asked, anybody=anybody)
-            page = self._page_of_app(request, asked.host)
+            page = self._page_of_app(request, asked)
             if page is not None and self._apps is not None:
                 self._apps.check_page(page, principal)
         except (Unauthenticated, Forbidden) as error:
@@ -324,10 +320,6 @@ class Edge:
     def address_of(self, request: BaseRequest) -> str:
         """The client's address: what the nearest trusted proxies say, never what the client says."""
         return self._asked(request).address
-
-
-def _is_page_of(origin: str, host: str) -> bool:
-    return origin in (f"https://{host}", f"http://{host}")
 
 
 def _challenge(request: BaseRequest) -> int | None:

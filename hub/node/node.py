@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 import structlog
 
 from core.actions import Principal
-from core.addresses import Hosts, Proxies
+from core.addresses import Hosts, Origins, Proxies
 from core.clock import Clock
 from core.errors import Forbidden, TooManyRequests
 from core.failpoints import failpoint
@@ -67,7 +67,7 @@ class Node:
         self.limits = limits
         self.refused = refused
         self.undecided = Undecided(limits.undecided_per_source)
-        self.origins = frozenset(origins)  # foreign pages that may connect; our own always may
+        self.origins = Origins(origins)  # foreign pages that may connect; our own always may
         self.hosts = Hosts(hosts)  # names by which clients ask for us
         self.proxies = Proxies(proxies)  # whose word about clients' addresses is believed
         self.connections_max = connections_max

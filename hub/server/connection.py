@@ -16,7 +16,6 @@ from collections.abc import Sequence
 from enum import IntEnum
 from sys import intern
 from typing import TYPE_CHECKING, Any, cast
-from urllib.parse import urlsplit
 
 from websockets.datastructures import MultipleValuesError
 from websockets.exceptions import InvalidHandshake
@@ -304,7 +303,7 @@ class Connection(asyncio.Protocol):
         self.url = intern(f"{'wss' if asked.scheme == 'https' else 'ws'}://{asked.host}/")  # few differ
         if not self.node.hosts.serves(asked.host):
             return parser.reject(421, "This host is not served here.\n")
-        if not self._welcome_origin(request, asked.host):
+        if not self._welcome_origin(request, asked):
             self.node.refused("hub.connect", Forbidden.code, self.address)
             return parser.reject(403, "Pages of this origin may not connect.\n")
         return parser.accept(request)
@@ -318,22 +317,10 @@ class Connection(asyncio.Protocol):
             proto=given.get_all("X-Forwarded-Proto"), forwarded_host=given.get_all("X-Forwarded-Host"),
         )  # fmt: skip
 
-    def _welcome_origin(self, request: Request, host: str) -> bool:
-        """A page from the host that was asked, or one of the configured origins; programs send none."""
+    def _welcome_origin(self, request: Request, asked: Asked) -> bool:
+        """A page from the very place that was asked, or of a configured origin; programs send none."""
         origins = request.headers.get_all("Origin")
-        if not origins:
-            return True
-        if len(origins) > 1:
-            return False
-        if origins[0] in self.node.origins:
-            return True
-        try:
-            page, asked = urlsplit(origins[0]), urlsplit("//" + host)
-        except ValueError:
-            return False
-        return (
-            page.scheme in ("http", "https") and page.hostname is not None and page.hostname == asked.hostname
-        )
+        return not origins or (len(origins) == 1 and self.node.origins.may_call(origins[0], asked))
 
     # --- out ----------------------------------------------------------------------------------------------------
 

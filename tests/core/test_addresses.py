@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core.addresses import Proxies
+from core.addresses import Asked, Origins, Proxies, why_not_host, why_not_network, why_not_origin
 
 OURS = Proxies(["10.0.0.0/8", "fd00::/8"])
 
@@ -100,3 +101,73 @@ def test_long_headers_are_read_quickly() -> None:
     ):
         OURS.asked("10.1.2.3", "h", forwarded=[nasty], forwarded_for=[nasty])
     assert time.process_time() - began < 0.5
+
+
+def _asked(scheme: str, host: str) -> Asked:
+    return Asked("203.0.113.1", scheme, host)
+
+
+@pytest.mark.requirement("W01")
+@pytest.mark.parametrize(
+    ("origin", "scheme", "host", "may"),
+    [
+        ("http://127.0.0.1:18611", "http", "127.0.0.1:18611", True),
+        ("http://127.0.0.1:9009", "http", "127.0.0.1:18611", False),
+        ("http://127.0.0.1", "http", "127.0.0.1:18611", False),
+        ("https://127.0.0.1:1", "http", "127.0.0.1:18611", False),
+        ("https://127.0.0.1:18611", "http", "127.0.0.1:18611", False),
+        ("http://evil.com@127.0.0.1", "http", "127.0.0.1", False),
+        ("http://evil.com@127.0.0.1:18611", "http", "127.0.0.1:18611", False),
+        ("http://127.0.0.1:18611.evil.com", "http", "127.0.0.1:18611", False),
+        ("http://127.0.0.1:18611@evil.com", "http", "127.0.0.1:18611", False),
+        ("http://127.0.0.1.evil.com:18611", "http", "127.0.0.1:18611", False),
+        ("http://127.0.0.1:18611/", "http", "127.0.0.1:18611", False),
+        ("http://127.0.0.1:18611#", "http", "127.0.0.1:18611", False),
+        ("http://127.0.0.1:18611?", "http", "127.0.0.1:18611", False),
+        ("http://127.0.0.1:18611 ", "http", "127.0.0.1:18611", False),
+        ("http://127.0.0.1:018611", "http", "127.0.0.1:18611", False),
+        ("http://127.0.0.1:118611", "http", "127.0.0.1:18611", False),
+        ("https://bank.example", "https", "bank.example", True),
+        ("https://bank.example", "https", "Bank.Example:443", True),
+        ("http://bank.example", "https", "bank.example", False),
+        ("https://bank.example", "http", "bank.example", False),
+        ("https://bank.example:8443", "https", "bank.example", False),
+        ("https://bank.example", "https", "bank.example:8443", False),
+        ("HTTPS://BANK.EXAMPLE", "https", "bank.example", False),
+        ("https://xbank.example", "https", "bank.example", False),
+        ("https://bank.example.", "https", "bank.example", False),
+        ("https://b\u00e4nk.example", "https", "bank.example", False),
+        ("https://xn--bnk-qla.example", "https", "bank.example", False),
+        ("ws://bank.example", "http", "bank.example", False),
+        ("file://bank.example", "http", "bank.example", False),
+        ("http://[::1]:8081", "http", "[::1]:8081", True),
+        ("http://[::1]", "http", "[::1]:8081", False),
+        ("null", "http", "null", False),
+        ("", "http", "", False),
+        ("https://h5.example", "https", "bank.example", True),
+        ("https://h5.example:443", "https", "bank.example", True),
+        ("http://h5.example", "https", "bank.example", False),
+        ("https://h5.example:444", "https", "bank.example", False),
+    ],
+)
+def test_which_pages_may_call(origin: str, scheme: str, host: str, may: bool) -> None:
+    assert Origins(["https://h5.example"]).may_call(origin, _asked(scheme, host)) is may
+
+
+@given(st.text(max_size=40), st.text(max_size=20))
+def test_no_text_is_an_origin_by_accident(origin: str, host: str) -> None:
+    if Origins([]).may_call(origin, _asked("http", host)):
+        assert origin in (f"http://{host.lower()}", f"http://{host.lower()}:80"[: len(origin)])
+
+
+@pytest.mark.parametrize(
+    ("why_not", "good", "bad"),
+    [
+        (why_not_origin, ["https://a.example", "http://127.0.0.1:80"], ["a.example", "https://a/", "*", "https://A"]),
+        (why_not_host, ["bank.example", "Bank.example:8443", "[::1]"], ["http://a", "a b", "a:99999", "", "*"]),
+        (why_not_network, ["10.0.0.0/8", "127.0.0.9", "fd00::/8"], ['["127.0.0.9"]', "10.0.0.1/8", "proxy", "1.2.3.4/33"]),
+    ],
+)  # fmt: skip
+def test_what_settings_may_name(why_not: Any, good: list[str], bad: list[str]) -> None:
+    assert [why_not(text) for text in good] == [None] * len(good)
+    assert all(why_not(text) for text in bad)

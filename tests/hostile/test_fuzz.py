@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from core.addresses import Hosts, Proxies
+from core.addresses import Hosts, Origins, Proxies
 from core.clock import ManualClock
 from hub.server.connection import Connection, State
 from hub.wire import codec, limits
@@ -48,7 +48,7 @@ class FakeNode:
 
     def __init__(self) -> None:
         self.clock, self.limits, self.draining = ManualClock(), limits.Limits(), False
-        self.origins: frozenset[str] = frozenset()
+        self.origins = Origins([])
         self.proxies, self.hosts = Proxies(()), Hosts(["hub", "h"])
         self.slow: set[Any] = set()
         self.got: list[Any] = []
