@@ -120,10 +120,9 @@ def chat(
 
 @app.command(rich_help_panel="Look")
 def config() -> None:
-    """Print every setting, secrets masked."""
-    width = max(map(len, settings_shown := load().masked()))
-    for name, value in settings_shown.items():
-        print(f"BANKHUB_{name.upper():<{width}}  {json.dumps(value, ensure_ascii=False, default=str)}")
+    """Print every setting as it is set, secrets masked."""
+    for line in load().lines():
+        print(line)
 
 
 @app.command(rich_help_panel="Look")

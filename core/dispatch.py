@@ -129,7 +129,8 @@ class Dispatcher:
         caller: object = (who.person_id, who.device) if who and who.is_service else who and who.person_id
         caller = caller or call.source.address
         if action.limit is not None:
-            await self.runtime.limits.take(action.name, caller, action.limit)
+            rate = action.limit.scaled(self.runtime.settings.rate_actions_scale)
+            await self.runtime.limits.take(action.name, caller, rate)
         try:
             ctx.grants = await self._grants(action, who)
             permit(action, who, ctx.grants, internal=call.internal)

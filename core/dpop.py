@@ -24,15 +24,32 @@ from core.limits import Rate
 if TYPE_CHECKING:
     from core.access import Principal
     from core.limits import Limits
+    from core.settings import Settings
 
-AGE_S: Final = 60.0  # how old a proof may be; clocks of phones are set by their network
-SKEW_S: Final = 5.0  # and how far in the future
 PROOF_BYTES: Final = 2048
 _NAME_CHARACTERS: Final = range(8, 129)
-_ONCE: Final = Rate(
-    burst=1, per_s=1 / (2 * (AGE_S + SKEW_S))
-)  # a bucket with one token, for longer than a proof lives
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443, "ws": 80, "wss": 443}
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """How old a proof may be and how far in the future: settings `dpop_age_s` and `dpop_skew_s`."""
+
+    age_s: float = 60.0
+    skew_s: float = 5.0
+
+    @classmethod
+    def of(cls, settings: Settings) -> Window:
+        """The window that settings say."""
+        return cls(settings.dpop_age_s, settings.dpop_skew_s)
+
+    @property
+    def once(self) -> Rate:
+        """A bucket with one token, for longer than a proof lives."""
+        return Rate(burst=1, per_s=1 / (2 * (self.age_s + self.skew_s)))
+
+
+WINDOW: Final = Window()
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +80,14 @@ class Proof:
 
 
 def check(
-    proof: str, *, method: str, url: str, now_s: float, token: str | None = None, jkt: str | None = None
+    proof: str,
+    *,
+    method: str,
+    url: str,
+    now_s: float,
+    token: str | None = None,
+    jkt: str | None = None,
+    window: Window = WINDOW,
 ) -> Proof:
     """The proof in a DPoP header, for this request (RFC 9449, 4.3).
 
@@ -89,7 +113,7 @@ def check(
         raise BadProof("a proof has a jti of 8 to 128 characters")
     if isinstance(issued_s, bool) or not isinstance(issued_s, int | float):
         raise BadProof("a proof has the time it was made at (iat)")
-    if not now_s - AGE_S <= issued_s <= now_s + SKEW_S:
+    if not now_s - window.age_s <= issued_s <= now_s + window.skew_s:
         raise BadProof("the proof is too old or too new: is the clock right?")
     if claims.get("htm") != method:
         raise BadProof("the proof is for another method")
@@ -105,14 +129,24 @@ def check(
     return Proof(key, key.thumbprint, name, float(issued_s))
 
 
-def bind(principal: Principal, token: str, shown: Shown | None, now_s: float) -> None:
+def bind(
+    principal: Principal, token: str, shown: Shown | None, now_s: float, window: Window = WINDOW
+) -> None:
     """Whether whoever presents this token may: a bound one needs its key's proof. Raises `BadProof`."""
     if not principal.jkt:
         return
     with held(principal):
         if shown is None:
             raise BadProof("this token is bound to a key: send a proof (DPoP)")
-        check(shown.proof, method=shown.method, url=shown.url, now_s=now_s, token=token, jkt=principal.jkt)
+        check(
+            shown.proof,
+            method=shown.method,
+            url=shown.url,
+            now_s=now_s,
+            token=token,
+            jkt=principal.jkt,
+            window=window,
+        )
 
 
 @contextmanager
@@ -125,7 +159,7 @@ def held(principal: Principal | None) -> Iterator[None]:
         raise
 
 
-async def spend(limits: Limits, proof: str) -> None:
+async def spend(limits: Limits, proof: str, window: Window = WINDOW) -> None:
     """Use a proof up that has been checked, for every process. Raises `BadProof` where it was used before.
 
     It is remembered by the key and its name (`jti`): a thief cannot write the same proof in another way.
@@ -135,7 +169,8 @@ async def spend(limits: Limits, proof: str) -> None:
     """
     try:
         header, claims, _, _ = _parts(proof)
-        await limits.take("dpop", (DeviceKey.from_jwk(header["jwk"]).thumbprint, claims["jti"]), _ONCE)
+        name = (DeviceKey.from_jwk(header["jwk"]).thumbprint, claims["jti"])
+        await limits.take("dpop", name, window.once)
     except TooManyRequests as error:
         raise BadProof("the proof was used before") from error
 

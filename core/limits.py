@@ -53,6 +53,10 @@ class Rate:
     burst: int
     per_s: float
 
+    def scaled(self, times: float) -> Rate:
+        """So many times as much; the limits that actions declare follow `rate_actions_scale`."""
+        return self if times == 1.0 else Rate(max(1, round(self.burst * times)), self.per_s * times)
+
 
 @dataclass(frozen=True, slots=True)
 class Ask:

@@ -9,11 +9,13 @@ from __future__ import annotations
 import difflib
 import os
 import re
-from collections.abc import Mapping
+import shlex
+import tomllib
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
-from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import (
     BaseSettings,
     NoDecode,
@@ -22,6 +24,7 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from core.addresses import why_not_host, why_not_network, why_not_origin
 from core.errors import Invalid
 
 _PREFIX = "BANKHUB_"
@@ -116,10 +119,13 @@ class Settings(BaseSettings):
         default=32, ge=1
     )  # a phone on a train comes back often, a broken client always
     rate_hello_per_s: float = Field(default=0.5, gt=0)
+    rate_actions_scale: float = Field(
+        default=1.0, gt=0, le=1000
+    )  # times the limit that each action declares for one caller: 2 for a bank whose people are twice as quick
 
     # --- gateway ----------------------------------------------------------------------------------------------
     gateway_host: str = "127.0.0.1"
-    gateway_port: int = 8080
+    gateway_port: int = Field(default=8080, ge=0, le=65_535)
     gateway_body_bytes: int = Field(default=1 << 20, ge=1024)  # files go to the object store, not here
     gateway_header_bytes: int = Field(default=16 << 10, ge=1024)
     gateway_header_timeout_s: float = Field(default=8.0, gt=0)  # slow headers are cut before 10 s
@@ -179,9 +185,16 @@ class Settings(BaseSettings):
         default=10.0, gt=0, le=20
     )  # what the bus lost is known in every process within 30 s
     devices_max: int = Field(default=3, ge=1)  # trusted ones of a person
+    device_known_s: float = Field(
+        default=180 * 86400.0, ge=0
+    )  # a device that logged in so lately counts its failures for itself: nobody locks its owner out
     device_new_s: float = Field(
         default=86400.0, ge=0
     )  # for so long what moves money asks more of a new device
+    dpop_age_s: float = Field(
+        default=60.0, gt=0, le=300
+    )  # how old a proof may be; phones' clocks are set by networks
+    dpop_skew_s: float = Field(default=5.0, ge=0, le=60)  # and how far in the future
     refresh_grace_s: float = Field(default=30.0, ge=0)  # a reply lost on a train must not log anybody out
     password_memory_kib: int = Field(default=19_456, ge=1024)  # argon2id, OWASP's first choice
     password_time_cost: int = Field(default=2, ge=1)
@@ -203,6 +216,9 @@ class Settings(BaseSettings):
     step_up_s: float = Field(
         default=300.0, gt=0, le=300
     )  # to read and confirm what a challenge says, and then to do it
+    proposal_s: float = Field(
+        default=7 * 86400.0, gt=0
+    )  # for the second of two persons; an older proposal is about a state that nobody remembers
 
     # --- one-time codes and short messages ----------------------------------------------------------------------
     code_life_s: float = Field(default=120.0, gt=0, le=120)  # JR/T 0068: a minute or two
@@ -283,11 +299,33 @@ class Settings(BaseSettings):
 
     # --- hub --------------------------------------------------------------------------------------------------
     hub_host: str = "127.0.0.1"
-    hub_port: int = 8081
-    hub_hello_s: float = Field(default=5.0, gt=0, le=60)  # from the TCP connection to HELLO
-    hub_undecided_max: int = Field(
+    hub_port: int = Field(default=8081, ge=0, le=65_535)
+    hub_frames_per_s: float = Field(
+        default=100.0, gt=0
+    )  # of a connection; nobody types that fast, the rest is marks
+    hub_frames_burst: float = Field(default=200.0, ge=1)  # who comes back syncs many streams at once
+    hub_sends_per_s: float = Field(default=20.0, gt=0)  # of a person, over all devices on a node
+    hub_sends_burst: float = Field(default=40.0, ge=1)
+    hub_refusals_before_bye: int = Field(
+        default=200, ge=1
+    )  # so many refused frames on end, and the session ends
+    hub_soft_queue_bytes: int = Field(
+        default=256 << 10, ge=16 << 10
+    )  # above it signals are dropped, chat becomes GAPs
+    hub_hard_queue_bytes: int = Field(
+        default=1 << 20, ge=64 << 10
+    )  # above it the session is told to come back
+    hub_stall_s: float = Field(default=30.0, gt=0)  # no byte taken for so long is as good as gone
+    hub_hello_s: float = Field(default=5.0, gt=0, le=60)  # a stranger's socket is a stranger's memory
+    hub_undecided_per_source: int = Field(
         default=20, ge=1
     )  # connections of one address that have not said who they are; an office comes back in waves
+    hub_ping_s: float = Field(
+        default=25.0, gt=0
+    )  # below the idle cut of mobile carriers' NAT (30 s and more)
+    hub_pong_s: float = Field(default=8.0, gt=0)  # for the answer to a ping
+    hub_connections_per_person: int = Field(default=10, ge=1)  # devices at once on one node
+    hub_calls_in_flight: int = Field(default=16, ge=1)  # CALLs of one session that wait for an answer
 
     # --- im -----------------------------------------------------------------------------------------------------
     im_group_members_max: int = Field(default=10_000, ge=2)  # one message is one row and as many deliveries
@@ -307,6 +345,20 @@ class Settings(BaseSettings):
         if re.fullmatch(r"http://(127\.0\.0\.1|localhost)(:[0-9]{1,5})?", value):
             return value
         raise ValueError("https://host or https://host:port, nothing after it")
+
+    @field_validator("gateway_hosts", "gateway_origins", "gateway_trusted_proxies")
+    @classmethod
+    def _are_places(cls, value: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        for why in filter(None, map(_WHY_NOT[info.field_name or ""], value)):
+            raise ValueError(f"{why}; several are separated by commas")
+        return value
+
+    @field_validator("log_level")
+    @classmethod
+    def _is_level(cls, value: str) -> str:
+        if value.lower() not in _LEVELS:
+            raise ValueError(f"one of {', '.join(_LEVELS)}")
+        return value.lower()
 
     @field_validator(
         "roles",
@@ -336,8 +388,21 @@ class Settings(BaseSettings):
         file = TomlConfigSettingsSource(settings_cls, toml_file=os.environ.get(_FILE, "bankhub.toml"))
         return init_settings, env_settings, file
 
+    def lines(self) -> Iterator[str]:
+        """Every setting as a shell would set it, secrets as ``***``: what `bankhub config` prints."""
+        for name, value in self.masked().items():
+            if isinstance(value, Mapping):
+                for key, url in value.items():
+                    yield f"{_PREFIX}SERVICE_{key.upper()}_URL={shlex.quote(url)}"
+                continue
+            if isinstance(value, list):
+                value = ",".join(f"{one:g}" if isinstance(one, float) else str(one) for one in value)
+            elif isinstance(value, bool):
+                value = "true" if value else "false"
+            yield f"{_PREFIX}{name.upper()}={'' if value is None else shlex.quote(str(value))}"
+
     def masked(self) -> dict[str, object]:
-        """Every setting by name with its value, secrets as ``***``: what `bankhub config` prints."""
+        """Every setting by name with its value, secrets as ``***``."""
         shown: dict[str, object] = {}
         for name in type(self).model_fields:
             value = getattr(self, name)
@@ -354,9 +419,9 @@ class Settings(BaseSettings):
 def load(environ: Mapping[str, str] | None = None, **overrides: Any) -> Settings:
     """Settings of this process.
 
-    `overrides` win over everything (flags of the command line, tests). Raises `Invalid` for a variable that is
-    nearly one of ours: a limit that silently does not apply is worse than no start. Others are let be, because
-    Kubernetes gives every pod ``BANKHUB_PORT_…`` for a service called bankhub.
+    `overrides` win over everything (flags of the command line, tests). Raises `Invalid` for a variable with our
+    prefix, or a line of the file, that sets nothing: a limit that silently does not apply is worse than no start.
+    Those that Kubernetes gives every pod for services called bankhub-… (``BANKHUB_PORT_…``) are let be.
     """
     environ = os.environ if environ is None else environ
     urls: dict[str, str] = {}
@@ -371,21 +436,43 @@ def load(environ: Mapping[str, str] | None = None, **overrides: Any) -> Settings
             overrides.setdefault(secret, _content(name, Path(value)))
         elif rest.startswith("service_") and rest.endswith("_url") and rest != "service_url":
             urls[rest.removeprefix("service_").removesuffix("_url")] = value.rstrip("/")
-        elif rest not in Settings.model_fields and rest not in _ELSEWHERE:
-            known = [*Settings.model_fields, *(f"{one}_file" for one in _SECRETS)]
-            meant = difflib.get_close_matches(rest, known, n=1, cutoff=0.85)
-            if meant:
-                raise Invalid(f"unknown setting {name}: {_PREFIX}{meant[0].upper()} is meant?")
+        elif (
+            rest not in Settings.model_fields
+            and rest not in _ELSEWHERE
+            and not _OF_KUBERNETES.fullmatch(rest)
+        ):
+            raise Invalid(f"unknown setting {name}" + _meant(rest, lambda known: f"{_PREFIX}{known.upper()}"))
     if urls:
         overrides.setdefault("service_urls", urls)
     file = environ.get(_FILE)
     if file and not Path(file).is_file():
         raise Invalid(f"{_FILE}: there is no file {file}")
+    _check_file(Path(file or os.environ.get(_FILE) or "bankhub.toml"))
     try:
         return Settings(**overrides)
     except ValidationError as error:
         wrong = [f"{_PREFIX}{'_'.join(map(str, one['loc'])).upper()}: {one['msg']}" for one in error.errors()]
         raise Invalid("; ".join(wrong)) from None
+
+
+def _meant(unknown: str, shown: Callable[[str], str]) -> str:
+    """The nearest name that there is, as a question."""
+    known = [*Settings.model_fields, *(f"{one}_file" for one in _SECRETS)]
+    near = difflib.get_close_matches(unknown, known, n=1, cutoff=0.6)
+    return f": {shown(near[0])} is meant?" if near else "; `bankhub config` prints those that there are"
+
+
+def _check_file(path: Path) -> None:
+    """Raises `Invalid` for a file that is no TOML, or says something that is no setting."""
+    try:
+        said = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return
+    except (OSError, ValueError) as error:
+        raise Invalid(f"{path}: {error}") from None
+    for name in said:
+        if name not in Settings.model_fields:
+            raise Invalid(f"{path}: unknown setting {name}" + _meant(name, str))
 
 
 def _content(name: str, path: Path) -> str:
@@ -403,5 +490,20 @@ _SECRETS = frozenset(
 )
 """Settings that may come as ``BANKHUB_…_FILE``: the path of a file with the value."""
 
-_ELSEWHERE = frozenset({"config_file", "failpoints", "test_database_url", "test_redis_url"})
+_WHY_NOT: dict[str, Callable[[str], str | None]] = {
+    "gateway_hosts": why_not_host,
+    "gateway_origins": why_not_origin,
+    "gateway_trusted_proxies": why_not_network,
+}
+_LEVELS = ("debug", "info", "warning", "error", "critical")
+
+_OF_KUBERNETES = re.compile(
+    r"([a-z0-9_]+_)?(service_(host|port(_[a-z0-9_]+)?)|port(_[0-9]+_(tcp|udp|sctp)(_(addr|port|proto))?)?)"
+)
+"""What Kubernetes sets for a service called bankhub or bankhub-…, as Docker's links did."""
+
+_ELSEWHERE = frozenset(
+    {"config_file", "failpoints", "python", "preparing", "ready_fd"}
+    | {"test_database_url", "test_redis_url", "test_pictures"}
+)
 """Variables with our prefix that are read by others: before settings exist, or by tests only."""

@@ -73,6 +73,7 @@ class Credentials:
             return None
         if principal is not None and not bound:
             raise BadProof("a proof goes with a token that is bound to its key")
+        window = dpop.Window.of(self._runtime.settings)
         proof = dpop.check(
             proofs[0],
             method=request.method,
@@ -80,6 +81,7 @@ class Credentials:
             now_s=self._runtime.clock.now_ms() / 1000,
             token=token if principal is not None else None,
             jkt=principal.jkt if principal is not None else None,
+            window=window,
         )
-        await dpop.spend(self._runtime.limits, proofs[0])
+        await dpop.spend(self._runtime.limits, proofs[0], window)
         return proof.key

@@ -45,8 +45,11 @@ _STATUSES: Final = {
 }
 
 
-def document(actions: Iterable[Action[Any, Any]], *, version: str) -> dict[str, Any]:
-    """The OpenAPI document of these actions, which are those that callers from outside may see."""
+def document(actions: Iterable[Action[Any, Any]], *, version: str, rate_scale: float = 1.0) -> dict[str, Any]:
+    """The OpenAPI document of these actions, which are those that callers from outside may see.
+
+    `rate_scale`: the setting `rate_actions_scale` of the process that tells it.
+    """
     declared = list(actions)
     inputs: list[tuple[tuple[str, str], Any, TypeAdapter[Any]]] = []
     for action in declared:
@@ -68,7 +71,7 @@ def document(actions: Iterable[Action[Any, Any]], *, version: str) -> dict[str, 
         "paths": {
             f"/v1/{action.name}": {
                 "post": _operation(
-                    action, by_key[(action.name, "in")], by_key[(action.name, "out")], components
+                    action, by_key[(action.name, "in")], by_key[(action.name, "out")], components, rate_scale
                 )
             }
             for action in declared
@@ -116,7 +119,7 @@ def _tag(action: Action[Any, Any]) -> str:
 
 
 def _operation(
-    action: Action[Any, Any], given: Any, gives: Any, components: dict[str, Any]
+    action: Action[Any, Any], given: Any, gives: Any, components: dict[str, Any], rate_scale: float
 ) -> dict[str, Any]:
     parameters: list[dict[str, Any]] = [
         {
@@ -172,7 +175,8 @@ def _operation(
         "x-bankhub-audited": action.audited,
     }
     if action.limit is not None:
-        operation["x-bankhub-limit"] = {"burst": action.limit.burst, "per_s": action.limit.per_s}
+        rate = action.limit.scaled(rate_scale)
+        operation["x-bankhub-limit"] = {"burst": rate.burst, "per_s": rate.per_s}
     if action.step_up is not None:
         operation["x-bankhub-step-up"] = {
             "proof": action.step_up,

@@ -107,7 +107,8 @@ class Reference:
         }
 
     def _made(self) -> dict[str, Any]:
-        return openapi.document(self._runtime.registry.public(), version="1")
+        scale = self._runtime.settings.rate_actions_scale
+        return openapi.document(self._runtime.registry.public(), version="1", rate_scale=scale)
 
     async def _openapi(self, request: BaseRequest, trace: Trace) -> web.Response:
         if self._document is None:

@@ -59,12 +59,14 @@ def services(
         return [FilesService(bucket)]
 
     def hub() -> list[Service]:
+        from core.dpop import Window
         from files.library.carrying import CarriedFiles
         from gateway.admission import HubGate
         from hub.service import HubService
         from im.messages.rules import Policy
 
-        return [HubService(HubGate(tokens, db, clock), Policy(), files=CarriedFiles(), listen=listen)]
+        gate = HubGate(tokens, db, clock, Window.of(settings))
+        return [HubService(gate, Policy(), files=CarriedFiles(), listen=listen)]
 
     def im() -> list[Service]:
         from files.library.carrying import CarriedFiles

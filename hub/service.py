@@ -11,11 +11,12 @@ import structlog
 
 from core.actions import ID_MAX, Principal, actions_in
 from core.context import Source
-from core.dpop import BadProof, Shown, spend
+from core.dpop import WINDOW, BadProof, Shown, Window, spend
 from core.errors import TooManyRequests
 from core.limits import CallerLimits
 from core.runtime import Runtime
 from core.service import Service
+from core.settings import Settings
 from core.telemetry import parse_trace
 from hub import metrics, sessions
 from hub.inboxes import SqlInboxes
@@ -71,9 +72,8 @@ class HubService(Service):
 
         self.node = Node(
             name=runtime.node, store=StreamStore(runtime.db), bus=runtime.bus, clock=runtime.clock, rng=runtime.rng,
-            ids=runtime.ids, gate=LimitedDoor(self._gate, limits), policy=self._policy,
-            inboxes=SqlInboxes(runtime.db, runtime.clock, runtime.ids), call=call,
-            limits=Limits(hello_s=settings.hub_hello_s, undecided_per_source=settings.hub_undecided_max),
+            ids=runtime.ids, gate=LimitedDoor(self._gate, limits, Window.of(settings)), policy=self._policy,
+            inboxes=SqlInboxes(runtime.db, runtime.clock, runtime.ids), call=call, limits=limits_of(settings),
             origins=settings.gateway_origins, proxies=settings.gateway_trusted_proxies,
             hosts=settings.gateway_hosts, files=self._files, refused=refused,
         )  # fmt: skip
@@ -95,11 +95,16 @@ class HubService(Service):
             self.node = None
 
 
+def limits_of(settings: Settings) -> Limits:
+    """The limits of sessions that settings say."""
+    return Limits(**{name: getattr(settings, f"hub_{name}") for name in Limits.__struct_fields__})
+
+
 class LimitedDoor:
     """The gate, and before it the limit of HELLOs; proofs are used up here."""
 
-    def __init__(self, gate: Gate, limits: CallerLimits) -> None:
-        self._gate, self._limits = gate, limits
+    def __init__(self, gate: Gate, limits: CallerLimits, window: Window = WINDOW) -> None:
+        self._gate, self._limits, self._window = gate, limits, window
 
     def authenticate(self, token: str, shown: Shown | None = None) -> Principal:
         """See `Gate`."""
@@ -117,7 +122,7 @@ class LimitedDoor:
         try:
             await self._limits.hello(who)
             if shown is not None:
-                await spend(self._limits.limits, shown.proof)
+                await spend(self._limits.limits, shown.proof, self._window)
         except TooManyRequests:
             return "too_many"
         except BadProof:

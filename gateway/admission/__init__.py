@@ -17,15 +17,17 @@ from gateway.admission import store
 class HubGate:
     """Checks tokens without I/O, memberships and sessions in one query each for everybody who comes in."""
 
-    def __init__(self, tokens: AccessTokens, db: Database, clock: Clock) -> None:
-        self._tokens, self._db, self._clock = tokens, db, clock
+    def __init__(
+        self, tokens: AccessTokens, db: Database, clock: Clock, window: dpop.Window = dpop.WINDOW
+    ) -> None:
+        self._tokens, self._db, self._clock, self._window = tokens, db, clock, window
 
     def authenticate(self, token: str, shown: dpop.Shown | None = None) -> Principal:
         """See `hub.api.Gate`. Raises `Unauthenticated`."""
         principal = self._tokens.verify(token)
         if principal.scopes is not None:
             raise Unauthenticated("apps are not on the hub")
-        dpop.bind(principal, token, shown, self._clock.now_ms() / 1000)
+        dpop.bind(principal, token, shown, self._clock.now_ms() / 1000, self._window)
         return principal
 
     async def admit(self, principals: Sequence[Principal]) -> list[str | None]:

@@ -92,6 +92,7 @@ class AppTokens:
         self._keys = keys
         self._cipher = AESGCM(secret)
         self._issuer = issuer
+        self._window = dpop.Window.of(runtime.settings)
         self._life_ms = int(runtime.settings.access_token_s * 1000)
         self._bridge_ms = int(runtime.settings.oauth_bridge_s * 1000)
         self._seen: OrderedDict[bytes, AppToken] = OrderedDict()
@@ -187,8 +188,9 @@ class AppTokens:
             now_s=self._clock.now_ms() / 1000,
             token=token,
             jkt=jkt,
+            window=self._window,
         )
-        await dpop.spend(self._limits, proofs[0])
+        await dpop.spend(self._limits, proofs[0], self._window)
         return proof.jkt
 
     def _read(self, token: str) -> AppToken:

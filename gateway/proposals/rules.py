@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
-from typing import Final
-
-LIFE_MS: Final = 7 * 86_400_000  # an old proposal is about a state that nobody remembers
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,8 +23,9 @@ class Step(Enum):
     SAME_PERSON = "same_person"  # refuse
 
 
-def step(open_: Proposal | None, decision: str, by: int, now_ms: int) -> Step:
-    """Decide. Another decision takes the place of an open one; nobody is the second person to themselves."""
-    if open_ is None or open_.decision != decision or now_ms - open_.at_ms >= LIFE_MS:
+def step(open_: Proposal | None, decision: str, by: int, now_ms: int, life_ms: int) -> Step:
+    """Decide. A proposal lives `life_ms`. Another decision takes the place of an open one; nobody is the second
+    person to themselves."""
+    if open_ is None or open_.decision != decision or now_ms - open_.at_ms >= life_ms:
         return Step.PROPOSE
     return Step.SAME_PERSON if open_.by == by else Step.CARRY_OUT

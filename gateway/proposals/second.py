@@ -19,7 +19,8 @@ async def seconded(ctx: Context, kind: str, object_id: int, decision: str) -> bo
     proposed = await store.lock(ctx.tx, kind, object_id)
     if proposed is not None and not await _may_still(ctx, proposed.by):
         proposed = None
-    step = rules.step(proposed, decision, by, ctx.clock.now_ms())
+    life_ms = int(ctx.runtime.settings.proposal_s * 1000)
+    step = rules.step(proposed, decision, by, ctx.clock.now_ms(), life_ms)
     if step is rules.Step.SAME_PERSON:
         raise Forbidden("somebody else has to decide the same")
     if step is rules.Step.PROPOSE:

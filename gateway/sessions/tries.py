@@ -21,8 +21,6 @@ from gateway.sessions import rules, store
 
 R = TypeVar("R")
 
-_KNOWN_DEVICE_DAYS = 180
-
 
 @dataclass(frozen=True, slots=True)
 class Try:
@@ -48,7 +46,7 @@ async def count(ctx: Context, whom: str, person_id: int, device: str) -> Try:
     `whom`: the account as it was typed, whether there is one or not. Raises `TooManyRequests`, `UniqueViolation`.
     """
     have, now_ms, source = parts(ctx), ctx.clock.now_ms(), source_of(ctx.source.address)
-    since = ctx.clock.now() - timedelta(days=_KNOWN_DEVICE_DAYS)
+    since = ctx.clock.now() - timedelta(seconds=ctx.runtime.settings.device_known_s)
     known = await store.knows_device(ctx.tx, person_id, device, since)
     secret = have.attempt_secret
     one = Try(

@@ -23,7 +23,7 @@ OWN_SIGNALS = frozenset({"typing", "presence"})  # names of signals that the hub
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
-    """Limits of one session that operations may change (settings `hub_*`)."""
+    """Limits of one session that operations may change: each is the setting `hub_` and its name."""
 
     frames_per_s: float = (
         100.0  # per connection; a person types 5 messages a second at most, the rest is marks
@@ -37,7 +37,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     soft_queue_bytes: int = 256 * 1024  # over it signals are dropped and chat collapses into GAPs
     hard_queue_bytes: int = 1024 * 1024  # over it the session is told to come back
     stall_s: float = 30.0  # no byte taken for so long is as good as gone
-    hello_s: float = 5.0  # from the TCP connection to HELLO
+    hello_s: float = 5.0  # from the TCP connection to HELLO: a stranger's socket is a stranger's memory
     undecided_per_source: int = 20  # connections of one address without an accepted HELLO
     ping_s: float = 25.0  # below the idle cut of mobile carriers' NAT (30 s and more)
     pong_s: float = 8.0

@@ -49,7 +49,7 @@ class Rig:
             "BANKHUB_VAR_DIR": str(self.folder),
             "BANKHUB_HUB_PORT": str(port),
             "BANKHUB_LOG_LEVEL": "warning",
-            "BANKHUB_HUB_UNDECIDED_MAX": "100000",  # all clients of a benchmark have one address
+            "BANKHUB_HUB_UNDECIDED_PER_SOURCE": "100000",  # all clients of a benchmark have one address
         }
 
     @contextlib.contextmanager

@@ -165,7 +165,7 @@ def test_no_text_is_an_origin_by_accident(origin: str, host: str) -> None:
     [
         (why_not_origin, ["https://a.example", "http://127.0.0.1:80"], ["a.example", "https://a/", "*", "https://A"]),
         (why_not_host, ["bank.example", "Bank.example:8443", "[::1]"], ["http://a", "a b", "a:99999", "", "*"]),
-        (why_not_network, ["10.0.0.0/8", "127.0.0.9", "fd00::/8"], ['["127.0.0.9"]', "10.0.0.1/8", "proxy", "1.2.3.4/33"]),
+        (why_not_network, ["10.0.0.0/8", "127.0.0.9", "fd00::/8"], ['["127.0.0.9"]', "10.0.0.1/8", "proxy", "1::/129"]),
     ],
 )  # fmt: skip
 def test_what_settings_may_name(why_not: Any, good: list[str], bad: list[str]) -> None:

@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 
 from core.clock import ManualClock
 from core.device_key import DeviceKey, b64url, unb64url
-from core.dpop import BadProof, check, spend
+from core.dpop import BadProof, Window, check, spend
 from core.errors import Invalid
 from core.limits import Limits
+from core.settings import load
 from tests.device import Device
 
 NOW = 1_800_000_000.0
@@ -169,3 +170,15 @@ async def test_a_proof_is_used_once() -> None:
             await spend(limits, used)
     await spend(limits, device.proof(URL, NOW, jti="another name"))
     await spend(limits, Device().proof(URL, NOW, jti="the same name"))
+
+
+def test_the_window_of_a_proof_is_a_setting() -> None:
+    window = Window.of(load({}, dpop_age_s=10, dpop_skew_s=1))
+    proof = Device().proof(URL, NOW)
+    for later, good in ((0, True), (10, True), (11, False), (-1, True), (-2, False)):
+        if good:
+            check(proof, method="POST", url=URL, now_s=NOW + later, window=window)
+        else:
+            with pytest.raises(BadProof, match="too old or too new"):
+                check(proof, method="POST", url=URL, now_s=NOW + later, window=window)
+    assert 1 / window.once.per_s > window.age_s + window.skew_s, "remembered for longer than it lives"

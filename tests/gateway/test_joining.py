@@ -440,7 +440,7 @@ def test_nothing_is_carried_out_by_one_person(decisions: list[tuple[str, int, in
     now = 0
     for decision, by, pause in decisions:
         now += pause
-        step = proposals.step(open_, decision, by, now)
+        step = proposals.step(open_, decision, by, now, 7 * 86_400_000)
         if step is proposals.Step.CARRY_OUT:
             assert open_ is not None
             assert (open_.decision, open_.by != by) == (decision, True)
