@@ -1,6 +1,7 @@
 """Every action that is declared, called as everybody who may not (requirements A01, A02, A03 and A04).
 
-Nothing here names an action: the registry is walked, and `examples.py` says how to call each.
+Nothing here names an action: the registry is walked, and `examples.py` says how to call each. Who may call what stands
+in `who_may.txt`, and is tried in `test_every_role.py`.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -17,13 +19,10 @@ import asyncpg
 import pytest
 import pytest_asyncio
 
-from core.access import BANK, Grants, Level, permissions_of
+from core.access import permissions_of
 from core.actions import (
     INTERNAL,
-    MEMBER,
-    PERSON,
     PUBLIC,
-    REGISTERED,
     ROLES,
     Access,
     Action,
@@ -31,7 +30,7 @@ from core.actions import (
     Principal,
 )
 from core.context import Source
-from core.dispatch import parse, permit
+from core.dispatch import parse
 from core.errors import BankhubError, Conflict, Forbidden, Invalid, NotFound, Unauthenticated
 from core.runtime import Runtime
 from gateway.api import (
@@ -82,46 +81,6 @@ def test_one_table_of_permissions() -> None:
         assert permission.roles, f"nobody has {permission.name}"
 
 
-def _person(*roles: str, acr: int = 2) -> tuple[Principal, Grants]:
-    who = Principal(1, 2, frozenset(roles), 3, "d", 1 << 50, acr)
-    return who, Grants(Level.CONTRACTED, who.roles, realm="bank" if who.roles & BANK else "enterprise")
-
-
-LEVELS = {PERSON: Level.GUEST, REGISTERED: Level.REGISTERED, MEMBER: Level.MEMBER}
-
-
-@each_action
-@pytest.mark.parametrize(
-    "role", [*sorted(ROLES), "no role", "nobody", "guest", "registered", "closed", "app"]
-)
-@pytest.mark.requirement("A01")
-def test_the_declaration_decides(action: Action[Any, Any], role: str) -> None:
-    who, grants = _person(*({role} & ROLES or {"boss"} if role == "app" else {role} & ROLES))
-    levels = {"guest": Level.GUEST, "registered": Level.REGISTERED, "closed": None}
-    if role in levels:
-        grants = Grants(levels[role])
-    if role == "app":
-        who = Principal(1, 2, who.roles, 3, "d", 1 << 50, 2, frozenset({"contacts:read"}), "app")
-    needs = action.needs
-    refused: type[BankhubError] | None = None
-    if needs is INTERNAL:
-        refused = NotFound
-    elif needs is not PUBLIC:
-        if role in ("nobody", "closed"):
-            refused = Unauthenticated
-        elif isinstance(needs, Permission):
-            held = role in needs.roles or (role == "app" and needs.name == "contacts:read")
-            refused = None if held else Forbidden
-        elif role == "app" or (grants.level or 0) < LEVELS[needs]:
-            refused = Forbidden
-    caller = (None, None) if role == "nobody" else (who, grants)
-    if refused is None:
-        permit(action, *caller, internal=False)
-    else:
-        with pytest.raises(refused):
-            permit(action, *caller, internal=False)
-
-
 # --- with two tenants that have the same of everything ---------------------------------------------------------------
 
 
@@ -146,7 +105,13 @@ class Twins:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def twins(database: str, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Twins]:
-    var: Path = tmp_path_factory.mktemp("var")
+    async with twins_in(database, tmp_path_factory.mktemp("var")) as twins:
+        yield twins
+
+
+@asynccontextmanager
+async def twins_in(database: str, var: Path) -> AsyncIterator[Twins]:
+    """The demonstration's people logged in, and in both enterprises an object of every kind."""
     settings = settings_for(database, var)
 
     made: list[Any] = []
