@@ -232,12 +232,24 @@ def explain_access(
     enterprise: Annotated[
         int | None, typer.Option(help="Only there (default: wherever they belong).")
     ] = None,
+    acr: Annotated[
+        int, typer.Option(min=1, max=2, help="1: as of a session without a second factor; 2: with one.")
+    ] = 2,
+    owner: Annotated[
+        str | None, typer.Option(help="About a record of this person: phone, login name or id.")
+    ] = None,
+    department: Annotated[
+        list[int] | None, typer.Option(help="About a record of this department (default: the owner's).")
+    ] = None,
+    amount_fen: Annotated[int | None, typer.Option(min=0, help="About a record over this amount.")] = None,
+    maker: Annotated[str | None, typer.Option(help="About a record that this person made.")] = None,
 ) -> None:
-    """Say why somebody may call an action, or may not."""
-    from house.explain import explain
+    """Say why somebody may call an action, or may not; and why about a certain record."""
+    from house.explain import About, explain
 
+    about = About(owner, tuple(department or ()), amount_fen, maker)
     with engines_of(load(), {"postgres"}) as settings:
-        raise typer.Exit(run(explain(settings, person, action, enterprise)))
+        raise typer.Exit(run(explain(settings, person, action, enterprise, acr, about)))
 
 
 @app.command(rich_help_panel="Look")

@@ -290,14 +290,14 @@ def decide(needs: Needs, who: Principal | None, grants: Grants | None, *, intern
             return verdict(Forbidden("an app may not call this"))
         least = _LEAST[needs]
         enough = holds(grants.level >= least, _LEVEL, least, grants.level)
-        return verdict(None if enough else Forbidden(_TOO_LOW[least]))
+        return verdict(None if enough else Forbidden(_too_low(least, who)))
     if who.scopes is not None and not holds(
         needs.scope and needs.name in who.scopes, "the app has the scope {}", needs.name
     ):
         return verdict(Forbidden("the app has no scope for this"))
     least = Level.CONTRACTED if needs.contracted else Level.MEMBER
     if not holds(grants.level >= least, _LEVEL, least, grants.level):
-        return verdict(Forbidden(_TOO_LOW[least]))
+        return verdict(Forbidden(_too_low(least if grants.level >= Level.MEMBER else Level.MEMBER, who)))
     if grants.of(needs) is None:
         holds(False, "holds {}", needs.name)
         return verdict(Forbidden())
@@ -314,6 +314,13 @@ _TOO_LOW: Final = {
     Level.MEMBER: "the membership has ended",
     Level.CONTRACTED: "the enterprise has not signed with the bank",
 }
+
+
+def _too_low(least: Level, who: Principal) -> str:
+    """What somebody lacks, in words that are true of them: who never belonged anywhere has not left either."""
+    if least is Level.MEMBER and not who.enterprise_id:
+        return "this is for members of an enterprise, and this session is in none"
+    return _TOO_LOW[least]
 
 
 @dataclass(frozen=True, slots=True)
@@ -346,16 +353,35 @@ def scope_of(grant: Grant, grants: Grants, person_id: int) -> Scope:
 def within(grant: Grant, grants: Grants, who: Principal, resource: Resource) -> Decision:
     """Whether a grant reaches this record: whose it is, its amount, and that nobody approves what he made."""
     checks = [
-        Check(_reaches(grant.reach, grants, who, resource), "reach {} covers the record", (grant.reach,)),
-        Check(
-            resource.amount_fen is None
-            or grant.amount_fen is None
-            or resource.amount_fen <= grant.amount_fen,
-            "the amount is within the limit",
-        ),
-        Check(resource.maker_id is None or resource.maker_id != who.person_id, "the maker is somebody else"),
+        Check(_reaches(grant.reach, grants, who, resource), _covers(grant.reach, grants, who, resource))
     ]
+    if resource.amount_fen is not None:
+        limit_fen = grant.amount_fen
+        limit = "and there is no limit" if limit_fen is None else f"the limit is {limit_fen} fen"
+        holds = limit_fen is None or resource.amount_fen <= limit_fen
+        checks.append(
+            Check(holds, f"the amount is within the limit: it is {resource.amount_fen} fen, {limit}")
+        )
+    if resource.maker_id is not None:
+        checks.append(Check(resource.maker_id != who.person_id, "the maker is somebody else"))
     return Decision(tuple(checks), None if all(check.holds for check in checks) else Forbidden())
+
+
+def _covers(reach: Reach, grants: Grants, who: Principal, resource: Resource) -> str:
+    """The rule of a reach, with what it was compared with."""
+    rule = f"reach {reach.name} covers the record"
+    if reach is Reach.ENTERPRISE:
+        return f"{rule}: everything in the enterprise"
+    if resource.owner_id == who.person_id:
+        return f"{rule}: it is the caller's own"
+    if reach is Reach.OWN:
+        return f"{rule}: it is somebody else's"
+    mine = grants.departments if reach is Reach.DEPARTMENT else grants.tree
+    return f"{rule}: it is in {_some(resource.department_ids)}, the caller's reach is {_some(mine)}"
+
+
+def _some(department_ids: frozenset[int]) -> str:
+    return f"department {', '.join(map(str, sorted(department_ids)))}" if department_ids else "no department"
 
 
 def _reaches(reach: Reach, grants: Grants, who: Principal, resource: Resource) -> bool:

@@ -188,3 +188,19 @@ def test_two_grants_are_never_less_than_one(
     resource = Resource(owner, where, amount)
     either = any(within(g, IN_TEN, WHO, resource).allowed for g in (one, other))
     assert within(one.joined(other), IN_TEN, WHO, resource).allowed or not either
+
+
+def test_a_refusal_says_what_is_true_of_the_caller() -> None:
+    contracted = Permission("pay:make", "付款", {"boss"}, contracted=True)
+    for enterprise_id, level, needs, words in (
+        (0, Level.GUEST, MEMBER, "this session is in none"),
+        (0, Level.REGISTERED, contracted, "this session is in none"),
+        (7, Level.REGISTERED, MEMBER, "the membership has ended"),
+        (7, Level.REGISTERED, contracted, "the membership has ended"),
+        (7, Level.MEMBER, contracted, "has not signed with the bank"),
+        (0, Level.GUEST, REGISTERED, "complete the registration"),
+    ):
+        who = Principal(1, enterprise_id, frozenset(), 1, "d", 1 << 50)
+        refusal = decide(needs, who, Grants(level)).refusal
+        assert refusal is not None
+        assert words in refusal.message

@@ -30,7 +30,7 @@ from gateway.api import (
 from gateway.identity import store as identity
 from gateway.people import ActivePeople
 from gateway.service import GatewayService
-from house.explain import explain
+from house.explain import About, explain
 from im.service import ImService
 from tests.stepup import proven
 from tests.world import process, settings_for
@@ -229,6 +229,44 @@ async def test_decisions_are_explained(place: Place, capsys: pytest.CaptureFixtu
         await explain(settings, "wangfang", "add_member", None)
     with pytest.raises(NotFound):
         await explain(settings, "nobody", "gateway.identity.me", None)
+
+
+async def test_what_is_decided_about_a_record_is_explained(
+    place: Place, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings, name = place.here.settings, "gateway.identity.end_membership"
+
+    async def said(
+        person: str, about: About | None = None, acr: int = 2, action: str = name
+    ) -> tuple[int, str]:
+        code = await explain(settings, person, action, None, acr, about)
+        return code, capsys.readouterr().out
+
+    code, out = await said("wangfang")
+    assert (code, "reach ENTERPRISE: every record of the enterprise, any amount" in out) == (0, True)
+    assert "--owner" in out
+    made = (await place.call("wangfang", CreateRole(name="门店长", grants=[
+        GrantInfo(permission="members:manage", reach="own", amount_fen=500),
+    ]))).value  # fmt: skip
+    await place.give("huangting", made["role"])
+    code, out = await said("huangting", About(owner="chenjing"))
+    assert code == 1
+    assert "✓ holds members:manage, by the enterprise's own roles" in out
+    assert "✗ reach OWN covers the record: it is somebody else's" in out
+    code, out = await said("huangting", About(owner="huangting", amount_fen=501, maker="huangting"))
+    assert code == 1
+    assert "✓ reach OWN covers the record: it is the caller's own" in out
+    assert "✗ the amount is within the limit: it is 501 fen, the limit is 500 fen" in out
+    assert "✗ the maker is somebody else" in out
+    assert (await said("huangting", About(owner="huangting", amount_fen=500, maker="wangfang")))[0] == 0
+    await place.give("huangting", made["role"], take=True)
+    code, out = await said("sunqiang", acr=1, action="gateway.enterprises.list")
+    assert code == 1
+    assert "✗ a second factor was used" in out
+    assert "refused: the bank's staff log in with a second factor" in out
+    assert (await said("sunqiang", action="gateway.enterprises.list"))[0] == 0
+    with pytest.raises(NotFound, match="nobody logs in as nowhere"):
+        await said("wangfang", About(owner="nowhere"))
 
 
 def test_departments_below() -> None:
