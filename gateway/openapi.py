@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from inspect import cleandoc
 from typing import Any, Final
 
 import orjson
@@ -11,7 +12,7 @@ from pydantic import TypeAdapter
 
 from core.actions import PUBLIC, Action, Permission
 from core.errors import TREE
-from gateway.samples import sample
+from gateway.samples import example
 
 _TWICE: Final = re.compile(r"\b([a-z]+)__api__(?:[a-z]+__)?([A-Z][A-Za-z]*)")
 _REF: Final = "#/components/schemas/{model}"
@@ -156,11 +157,13 @@ def _operation(
         "operationId": action.name,
         "tags": [_tag(action)],
         "summary": (action.summary or action.name).partition(". ")[0].rstrip("."),
-        "description": (action.handler.__doc__ or "").strip(),
+        "description": cleandoc(action.handler.__doc__ or ""),
         "parameters": parameters,
         "requestBody": {
             "required": True,
-            "content": {"application/json": {"schema": given, "example": sample(given, components)}},
+            "content": {
+                "application/json": {"schema": given, "example": example(action.name, given, components)}
+            },
         },
         "responses": {
             "200": {

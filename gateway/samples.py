@@ -19,12 +19,44 @@ _BY_PATTERN: Final = {
     "^[0-9A-Za-z ._/-]{0,32}$": "Android 15",
     "^[a-z][a-z0-9_.]{0,31}$": "login",
 }
-_BY_NAME: Final = {
+_BY_NAME: dict[str, str] = {
     "name": "张伟", "full_name": "张伟", "title": "财务部", "password": "correct horse battery", "code": "123456",
     "credit_code": "91320000MA1WXYQ12A", "url": "https://hooks.example.com/bankhub", "login": "13800000000",
     "account_no": "622202000000006688",
 }  # fmt: skip
+_BY_NAME |= {
+    "scopes": "contacts:read", "scope": "contacts:read", "reason": "客户来电要求", "legal_person": "张伟",
+    "account_no": "622202000000006688", "agreement": "2026-11", "ticket": "T" * 43, "refresh_token": "R" * 43,
+    "bridge_token": "B" * 43, "origin": "https://h5.example", "old_password": "battery horse correct",
+    "action": "gateway.access.create_role",
+}  # fmt: skip
+_APP: Final = {"title": "考勤助手", "redirect_uris": ["https://app.example/cb"], "scopes": ["openid"]}
+_MORE: Final[Mapping[str, Mapping[str, Any]]] = {
+    "gateway.access.create_role": {"name": "门店店长"},
+    "gateway.apps.register": _APP,
+    "gateway.apps.register_own": _APP,
+    "gateway.apps.install": {"scopes": ["openid"]},
+    "gateway.devices.bind": {"name": "张伟的手机"},
+    "gateway.devices.rename": {"name": "张伟的手机"},
+    "gateway.departments.create": {"name": "财务部"},
+    "gateway.enterprises.apply": {"name": "青山精密制造有限公司"},
+    "gateway.identity.add_member": {"password": "correct horse battery"},
+    "gateway.invitations.create": {"roles": ["employee"]},
+    "gateway.invitations.accept": {"code": "ABCD-EFGH-JKMN"},
+    "gateway.invitations.look": {"code": "ABCD-EFGH-JKMN"},
+    "gateway.people.find": {"login": "13800000000"},
+    "gateway.staff.add": {"roles": ["bank_operator"], "password": "correct horse battery"},
+    "gateway.staff.change": {"roles": ["bank_operator"]},
+    "gateway.stepup.begin": {"fields": {"name": "门店店长", "grants": [{"permission": "contacts:read"}]}},
+    "gateway.stepup.prove": {"way": "sms", "code": "123456"},
+}
+"""What an action's example says besides, or otherwise: what its schema alone cannot tell."""
 _DEPTH: Final = 8
+
+
+def example(action: str, schema: Mapping[str, Any], components: Mapping[str, Any]) -> Any:
+    """A request of this action that is not refused as malformed: what is required, and what goes with it."""
+    return sample(schema, components) | _MORE.get(action, {})
 
 
 def sample(schema: Mapping[str, Any], components: Mapping[str, Any], name: str = "", depth: int = 0) -> Any:

@@ -21,7 +21,7 @@ def banner(
     lines = [
         f"bankhub is up after {took_s:.1f} s ({workers}; {engines})",
         "",
-        f"  gateway  {note['gateway_url']}    /openapi.json, /metrics, /readyz",
+        f"  gateway  {note['gateway_url']}    /reference, /openapi.json, /metrics, /readyz",
         f"  hub      {note['hub_url']}",
     ]
     if demo:

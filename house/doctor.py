@@ -24,6 +24,7 @@ from files.inspection.scanner import scanner_of
 from house.engines import engines_of
 from house.keys import overdue
 from house.supervisor import PortTaken, read_note, reserve, wanted_engines
+from house.words import counted
 
 _NOW = sql("SELECT CURRENT_TIMESTAMP")
 _FILES = 4096  # open files below which a thousand clients do not fit beside the database's connections
@@ -132,7 +133,9 @@ def _keys(settings: Settings) -> Iterator[Finding]:
     due = min(record.rotation_due for record in ring.inventory() if record.rotation_due is not None)
     advice = f"{', '.join(late)} should have turned: `bankhub keys --rotate`" if late else ""
     yield Finding(
-        "warn" if late else "ok", f"{len(ring.inventory())} keys, the next turns by {due:%Y-%m-%d}", advice
+        "warn" if late else "ok",
+        f"{counted(len(ring.inventory()), 'key')}, the next turns by {due:%Y-%m-%d}",
+        advice,
     )
 
 

@@ -15,6 +15,7 @@ from core.crypto.ring import COLUMNS, INDEXES, PURPOSES, SEALS, Key, Purpose
 from core.errors import Conflict, Invalid
 from core.settings import Settings
 from core.stepup.bundle import anchor
+from house.words import counted
 
 
 def keys(
@@ -99,7 +100,7 @@ def _retire(settings: Settings, ring: Keyring, purpose: Purpose, version: int) -
         place = 0 if purpose is COLUMNS else 1
         used = sum(row[2] for row in asyncio.run(_in_use(settings)) if row[place] == version)
         if used:
-            raise Conflict(f"{used} rows still need it: wait for the job that seals them again")
+            raise Conflict(f"still needed by {counted(used, 'row')}: wait for the job that seals them again")
     ring.retire(purpose, version)
 
 

@@ -6,6 +6,7 @@ from core.errors import Invalid
 from core.outbox import parked, resend
 from core.settings import Settings
 from house.compose import open_database
+from house.words import counted
 
 _SHOWN = 10_000
 
@@ -19,7 +20,7 @@ async def outbox(settings: Settings, *, retry: str | None) -> int:
         if retry is not None and retry != "all":
             number = await resend(db, int(retry))
             print(
-                f"event {retry}: {number} deliveries will be tried again"
+                f"event {retry}: {counted(number, 'delivery', 'deliveries')} will be tried again"
                 if number
                 else f"event {retry} is not parked"
             )
@@ -29,13 +30,13 @@ async def outbox(settings: Settings, *, retry: str | None) -> int:
             number = sum(
                 [await resend(db, event_id) for event_id in sorted({item.event_id for item in waiting})]
             )
-            print(f"{number} deliveries will be tried again")
+            print(f"{counted(number, 'delivery', 'deliveries')} will be tried again")
             return 0
     finally:
         await db.close()
     for item in waiting:
         print(
-            f"{item.event_id}  {item.event_name} for {item.consumer}: {item.attempts} attempts, "
+            f"{item.event_id}  {item.event_name} for {item.consumer}: {counted(item.attempts, 'attempt')}, "
             f"parked {item.parked_at:%Y-%m-%d %H:%M:%S} UTC, {item.reason}"
         )
     print(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from core.errors import Invalid
 from core.settings import Settings
 from house.compose import open_database
+from house.words import counted
 
 if TYPE_CHECKING:
     from core.crypto.keyring import Keyring
@@ -26,10 +27,14 @@ async def streams(settings: Settings, stream_id: int | None) -> int:
         result = await walk(db, stream_id)
     finally:
         await db.close()
-    print(f"{result.streams} streams, {result.entries} entries ({result.removed} with their content removed)")
+    print(
+        f"{counted(result.streams, 'stream')}, {counted(result.entries, 'entry', 'entries')} "
+        f"({result.removed} with the content removed)"
+    )
     for fault in result.faults:
         print(f"stream {fault.stream_id} breaks at entry {fault.seq}: {fault.why}")
-    print("every chain holds" if not result.faults else f"{len(result.faults)} chains are broken")
+    broken = counted(len(result.faults), "chain is", "chains are")
+    print(f"{broken} broken" if result.faults else "every chain holds")
     return 1 if result.faults else 0
 
 
@@ -50,16 +55,16 @@ async def audit(settings: Settings, seals: Path | None) -> int:
     finally:
         await db.close()
     print(
-        f"{result.tenants} tenants, {result.rows} rows under {result.seals} seals, {result.waiting} waiting for one, "
-        f"{result.seconds:.1f} s"
+        f"{counted(result.tenants, 'tenant')}, {counted(result.rows, 'row')} under {counted(result.seals, 'seal')}, "
+        f"{result.waiting} waiting for one, {result.seconds:.1f} s"
     )
     if path.exists():
-        print(f"the newest exported seals of {result.exported} tenants are there ({path})")
+        print(f"the newest exported seals of {counted(result.exported, 'tenant')} are there ({path})")
     else:
         print("no exported seals to compare with: a chain that was cut off at its end would not be found")
     for fault in result.faults[:_SHOWN]:
         print(f"BROKEN  {fault}")
-    print("every chain holds" if not result.faults else f"{len(result.faults)} faults")
+    print("every chain holds" if not result.faults else counted(len(result.faults), "fault"))
     return 1 if result.faults else 0
 
 
@@ -93,11 +98,15 @@ async def evidence(settings: Settings, only: int | None, export: Path | None = N
         if export is not None and not broken:
             await _export(settings, db, keys, whole, export)
             print(
-                f"{export} holds {count} pieces; it is verified with --bundle and the anchor of `keys --public`"
+                f"{export} holds {counted(count, 'piece', 'pieces')}; it is verified with --bundle and the anchor of `keys --public`"
             )
     finally:
         await db.close()
-    print(f"{count} pieces of evidence, " + ("every one holds" if not broken else f"{broken} are broken"))
+    pieces = counted(count, "piece", "pieces")
+    print(
+        f"{pieces} of evidence, "
+        + ("every one holds" if not broken else f"{counted(broken, 'is', 'are')} broken")
+    )
     return 1 if broken else 0
 
 
@@ -146,5 +155,6 @@ def evidence_bundle(path: Path, anchor: Path) -> int:
         return 1
     if len(found) == 1:
         print(found[0].shown())
-    print(f"{len(found)} pieces of evidence, every one holds, under the bank's seal")
+    pieces = counted(len(found), "piece", "pieces")
+    print(f"{pieces} of evidence, every one holds, under the bank's seal")
     return 0

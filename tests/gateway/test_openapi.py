@@ -80,6 +80,11 @@ def test_summaries_are_one_sentence() -> None:
         assert not summary.endswith(".")
 
 
+def test_descriptions_are_without_the_indentation_of_the_source() -> None:
+    for methods in document(ACTIONS.values(), version="1")["paths"].values():
+        assert "\n  " not in methods["post"]["description"]
+
+
 def test_what_an_action_says_of_itself_cannot_become_markup() -> None:
     made = document(ACTIONS.values(), version="1")
     operation = made["paths"]["/v1/gateway.identity.me"]["post"]

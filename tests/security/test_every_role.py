@@ -18,9 +18,10 @@ import pytest_asyncio
 
 from core.access import Principal, Reach
 from core.actions import Action
-from core.errors import BankhubError, Forbidden, NotFound, StepUpRequired, Unauthenticated
+from core.errors import BankhubError, Forbidden, Invalid, NotFound, StepUpRequired, Unauthenticated
 from gateway.access import store as roles
 from gateway.identity import store as people
+from house import compose
 from tests.security.examples import EXAMPLES
 from tests.security.test_every_action import ACTIONS, SOURCE, Twins, twins_in
 
@@ -60,6 +61,7 @@ def who_may() -> tuple[list[str], dict[str, dict[str, bool]]]:
 
 
 CALLERS, MAY = who_may()
+DOCUMENT = compose.openapi()
 
 
 @dataclass
@@ -259,12 +261,25 @@ async def test_only_who_may_gets_in(stage: Stage, action: Action[Any, Any]) -> N
     try:
         for caller in (one for one in CALLERS if may[one]):
             got = await _call(stage, action, caller, fields)
-            if isinstance(got, Unauthenticated | Forbidden) and not isinstance(got, StepUpRequired):
-                if got.message != BY_THE_HANDLER.get(action.name):
-                    wrong.append(f"{caller} may, but: {got!r}")
+            kept_out = isinstance(got, Unauthenticated | Forbidden) and not isinstance(got, StepUpRequired)
+            if kept_out and got is not None and got.message != BY_THE_HANDLER.get(action.name):
+                wrong.append(f"{caller} may, but: {got!r}")
     finally:
         await stage.restore()
     assert not wrong, "\n".join(wrong)
+
+
+@pytest.mark.parametrize("action", [a for a in ACTIONS if any(MAY[a.name].values())], ids=lambda a: a.name)
+@pytest.mark.asyncio(loop_scope="module")
+async def test_the_example_of_the_document_is_a_valid_request(stage: Stage, action: Action[Any, Any]) -> None:
+    """As somebody who may: what comes of it depends on what is there, but it is never malformed."""
+    caller = next(one for one in ("admn", "badm", "oper", "supp", "audi", "gues") if MAY[action.name][one])
+    body = DOCUMENT["paths"][f"/v1/{action.name}"]["post"]["requestBody"]["content"]["application/json"]
+    try:
+        got = await _call(stage, action, caller, body["example"])
+    finally:
+        await stage.restore()
+    assert not isinstance(got, Invalid), f"{body['example']}: {got!r}"
 
 
 async def _call(stage: Stage, action: Action[Any, Any], caller: str, fields: Any) -> BankhubError | None:
