@@ -299,7 +299,7 @@ def decide(needs: Needs, who: Principal | None, grants: Grants | None, *, intern
     if not holds(grants.level >= least, _LEVEL, least, grants.level):
         return verdict(Forbidden(_too_low(least if grants.level >= Level.MEMBER else Level.MEMBER, who)))
     if grants.of(needs) is None:
-        holds(False, "holds {}", needs.name)
+        holds(False, "holds {}: {} would", needs.name, frozenset(needs.roles) or "no built-in role")
         return verdict(Forbidden())
     holds(True, "holds {}, by {}", needs.name, grants.roles & frozenset(needs.roles))
     if needs.realm == "bank" and not holds(who.acr >= SECOND_FACTOR, "a second factor was used"):

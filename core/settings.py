@@ -451,7 +451,10 @@ def load(environ: Mapping[str, str] | None = None, **overrides: Any) -> Settings
     try:
         return Settings(**overrides)
     except ValidationError as error:
-        wrong = [f"{_PREFIX}{'_'.join(map(str, one['loc'])).upper()}: {one['msg']}" for one in error.errors()]
+        wrong = [
+            f"{_PREFIX}{'_'.join(map(str, one['loc'])).upper()}: {one['msg'].removeprefix('Value error, ')}"
+            for one in error.errors()
+        ]
         raise Invalid("; ".join(wrong)) from None
 
 

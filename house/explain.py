@@ -85,6 +85,8 @@ async def explain(
             out.print(
                 f"\n{name} ({place_id}): {action} is {'allowed' if allowed else 'refused'}", markup=False
             )
+            if has.roles:
+                out.print(f"    roles: {', '.join(sorted(has.roles))}", markup=False)
             for line in lines:
                 out.print(f"  {line}", markup=False)
         out.print(f"\n{_besides(known[action], about)}", markup=False)

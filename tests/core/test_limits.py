@@ -146,6 +146,7 @@ async def processes(redis_url: str) -> AsyncIterator[list[Limits]]:
         await store.close()
 
 
+@pytest.mark.requirement("W05")
 @pytest.mark.parametrize("burst", [5, 64, 200])
 async def test_several_processes_have_one_bucket(processes: list[Limits], burst: int) -> None:
     rate = Rate(burst, SLOW)

@@ -58,6 +58,7 @@ async def verified(world: World, phone: str, name: str) -> tuple[dict[str, Any],
     return begun, code, again.body["access_token"]
 
 
+@pytest.mark.requirement("T05", "A06")
 async def test_an_enterprise_comes_by_two_of_the_staff(world: World) -> None:
     begun = await registered(world, "13500000001")
     token, code = begun["access_token"], a_code()
@@ -362,7 +363,7 @@ async def test_of_many_who_accept_a_single_invitation_one_comes_in(world: World)
 # --- people, for the bank ---------------------------------------------------------------------------------------------
 
 
-@pytest.mark.requirement("S04")
+@pytest.mark.requirement("S04", "T05", "A06")
 async def test_support_disables_a_person_and_two_enable(world: World) -> None:
     begun = await registered(world, "13500000031", "丙丁")
     person_id = begun["person"]["person_id"]
@@ -432,6 +433,7 @@ def test_a_code_is_the_same_however_it_is_typed(code: str) -> None:
     assert invitations.digest(b"k", shown.lower()) == invitations.digest(b"k", f" {code} ")
 
 
+@pytest.mark.requirement("T05")
 @given(
     st.lists(st.tuples(st.sampled_from("ab"), st.integers(1, 3), st.integers(0, 4 * 86_400_000)), max_size=20)
 )
