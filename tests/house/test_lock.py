@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import pytest
+
 from house.lock import LOCK, ROOT, faults
 
 PROJECT = '[project]\ndependencies = ["Typer>=0.29"]\n[dependency-groups]\ndev = []\n'
 GOOD = "typer==0.29.2 \\\n    --hash=sha256:00\n"
 
 
+@pytest.mark.requirement("D07")
 def test_the_real_one() -> None:
     assert faults((ROOT / "pyproject.toml").read_text(), LOCK.read_text()) == []
 
@@ -21,6 +24,7 @@ def test_too_old_or_missing() -> None:
     assert "nothing is locked" in faults(PROJECT, "")[0]
 
 
+@pytest.mark.requirement("D07")
 def test_a_host_or_a_missing_hash() -> None:
     assert faults(PROJECT, "--index-url mirror\n" + GOOD) == ["the lock names a host"]
     assert faults(PROJECT, "typer==0.29.2\n") == ["typer has no hash"]

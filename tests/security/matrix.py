@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import pytest
 
-from tests.security.requirements import GROUPS, REQUIREMENTS
+from tests.security.requirements import FORM, GROUPS, REQUIREMENTS
 
 _PROPERTY: Final = "requirement"
 _HEAD: Final = """# Security
@@ -16,7 +16,10 @@ _HEAD: Final = """# Security
 What is required, which tests hold it, and what the last run of the whole suite said. This page is written by
 `./bankhub test`; a test names what it holds with `@pytest.mark.requirement("S03")`. The requirements are in
 [tests/security/requirements.py](../tests/security/requirements.py), the numbers in them are settings
-(`./bankhub config`). How access is decided stands in [architecture.md](architecture.md#who-may-do-what).
+(`./bankhub config`). *In which form* says what is met otherwise than it is written, only in part, or not yet, and
+names the [decision](decisions/) that says why; where nothing stands there, it is met as it is written. A result is
+what the tests said, and no more than they try. How access is decided stands in
+[architecture.md](architecture.md#who-may-do-what).
 
 """
 
@@ -67,16 +70,18 @@ class Matrix:
 def page(results: Mapping[str, Mapping[str, str]]) -> Iterator[str]:
     """The lines of the matrix, group by group."""
     held = sum(bool(results.get(name)) for name in REQUIREMENTS)
-    yield f"{held} of {len(REQUIREMENTS)} requirements are held by tests; the others wait for what they are about."
+    as_written = sum(bool(results.get(name)) and name not in FORM for name in REQUIREMENTS)
+    yield f"{held} of {len(REQUIREMENTS)} requirements have tests; {as_written} of them are held as they are written."
     for letter, title in GROUPS.items():
         yield ""
         yield f"## {title}"
         yield ""
-        yield "| id | requirement | tests | result |"
-        yield "| --- | --- | --- | --- |"
+        yield "| id | requirement | in which form | tests | result |"
+        yield "| --- | --- | --- | --- | --- |"
         for name, text in REQUIREMENTS.items():
             if name.startswith(letter):
                 tests: Mapping[str, Any] = results.get(name, {})
                 worst = [outcome for outcome in ("failed", "skipped", "passed") if outcome in tests.values()]
                 shown = "<br>".join(f"`{test.removeprefix('tests/')}`" for test in sorted(tests))
-                yield f"| {name} | {text} | {shown or '—'} | {worst[0] if worst else 'not yet'} |"
+                result = worst[0] if worst else "not yet"
+                yield f"| {name} | {text} | {FORM.get(name, '')} | {shown or '—'} | {result} |"
