@@ -10,6 +10,8 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from aiohttp import HttpVersion11
+
 if TYPE_CHECKING:
     from aiohttp import web
     from aiohttp.web_request import BaseRequest
@@ -46,3 +48,13 @@ class Door:
     methods: tuple[str, ...]
     allowed: tuple[str, ...] = field(default=())
     exposed: tuple[str, ...] = field(default=())
+
+
+def go_on(request: BaseRequest) -> None:
+    """Tell a client that asked first (``Expect: 100-continue``, RFC 9110, 10.1.1) that its body is wanted now.
+
+    aiohttp's low-level server leaves that to us. Call it when nothing more can be refused without the body.
+    """
+    expected = request.headers.get("Expect", "").strip().lower()
+    if expected == "100-continue" and request.version >= HttpVersion11 and request.transport is not None:
+        request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")

@@ -7,12 +7,13 @@ import base64
 from typing import TYPE_CHECKING, Final, TypeVar
 
 import orjson
-from aiohttp import HttpVersion11, web
+from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.web_request import BaseRequest
 from multidict import CIMultiDict
 
 from core.calls import REPLAYED, read_up_to
+from core.doors import go_on
 from core.dpop import BadProof
 from core.errors import BankhubError, Invalid, Unauthenticated, problem
 from core.limits import Exhausted, headers
@@ -85,16 +86,6 @@ async def read_body(
 
 def _too_large(most_bytes: int) -> Refusal:
     return Refusal(413, Invalid(f"the body is at most {most_bytes} bytes"))
-
-
-def go_on(request: BaseRequest) -> None:
-    """Tell a client that asked first (``Expect: 100-continue``, RFC 9110, 10.1.1) that its body is wanted now.
-
-    aiohttp's low-level server leaves that to us. Call it when nothing more can be refused without the body.
-    """
-    expected = request.headers.get("Expect", "").strip().lower()
-    if expected == "100-continue" and request.version >= HttpVersion11 and request.transport is not None:
-        request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
 
 def refused(error: BankhubError, trace: Trace, status: int | None = None) -> web.Response:

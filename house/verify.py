@@ -97,9 +97,8 @@ async def evidence(settings: Settings, only: int | None, export: Path | None = N
             return 1
         if export is not None and not broken:
             await _export(settings, db, keys, whole, export)
-            print(
-                f"{export} holds {counted(count, 'piece', 'pieces')}; it is verified with --bundle and the anchor of `keys --public`"
-            )
+            held = counted(count, "piece", "pieces")
+            print(f"{export} holds {held}; it is verified with --bundle and the anchor of `keys --public`")
     finally:
         await db.close()
     pieces = counted(count, "piece", "pieces")

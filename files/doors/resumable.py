@@ -21,7 +21,7 @@ from aiohttp import web
 from core.access import Principal
 from core.actions import Command
 from core.dispatch import command_of
-from core.doors import Visit
+from core.doors import Visit, go_on
 from core.errors import BankhubError, Conflict, Invalid, NotFound
 from files import api
 from files.doors.body import Body, Digests, Ends, Gauge
@@ -178,6 +178,7 @@ class Resumable:
                 rules.may_write(upload.state, offset, upload.received_bytes, upload.size_bytes, length)
             except Invalid as error:
                 raise Status(413, error.message) from error
+            go_on(visit.request)
             writer = _Writer(self, visit, who, ticket)
             await writer.run()
             if writer.received == upload.size_bytes:

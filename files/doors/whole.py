@@ -21,7 +21,7 @@ from core.access import Principal
 from core.actions import Command
 from core.context import Source
 from core.dispatch import command_of
-from core.doors import Visit
+from core.doors import Visit, go_on
 from core.errors import BankhubError, Invalid, Unauthenticated
 from files import api
 from files.doors.body import Body, Digests, Ends, Gauge, length_of
@@ -97,6 +97,7 @@ class Whole:
             sealed = self._sealer.new_key(who.enterprise_id, object_id)
             chunks, stored_bytes, wrapped_key = sealed.seal(chunks), sealed.stored_bytes(size), sealed.wrapped
         place = content_key(object_id)
+        go_on(request)
         await self._bucket.put(place, chunks, stored_bytes)
         try:
             same_digest("sha-256", declared.get("sha-256"), digests.sha256)
