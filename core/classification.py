@@ -70,6 +70,8 @@ SCOPED: Final[Mapping[str, Class]] = {
     "EnterpriseInfo.members": Class.C1,
     "RoleInfo.members": Class.C1,
     "PartAddress.number": Class.C1,  # which part
+    "ArchiveEntry.size": Class.C1,
+    "ArchiveEntry.folder": Class.C1,  # whether it is one
     "gateway_reasons.reason": Class.C2,  # words of the staff about a person
     "gateway_applications.reason": Class.C2,
     "gateway_contracts.reason": Class.C2,

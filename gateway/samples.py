@@ -40,7 +40,6 @@ _MORE: Final[Mapping[str, Mapping[str, Any]]] = {
     "gateway.devices.rename": {"name": "张伟的手机"},
     "gateway.departments.create": {"name": "财务部"},
     "gateway.enterprises.apply": {"name": "青山精密制造有限公司"},
-    "gateway.identity.add_member": {"password": "correct horse battery"},
     "gateway.invitations.create": {"roles": ["employee"]},
     "gateway.invitations.accept": {"code": "ABCD-EFGH-JKMN"},
     "gateway.invitations.look": {"code": "ABCD-EFGH-JKMN"},

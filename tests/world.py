@@ -48,6 +48,9 @@ def settings_for(database: str, var_dir: Path, **changes: Any) -> Settings:
         "cluster_secret": "the same in every process of a test, and nowhere else",
         "database_pool_max": 10,
         "keys_file": ring_file(),
+        "s3_endpoint_url": "http://127.0.0.1:9",  # nobody is there; tests of files say where
+        "s3_access_key": "nobody",
+        "s3_secret_key": "nothing",
     }
     return load({}, **(given | changes))
 

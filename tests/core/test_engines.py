@@ -346,11 +346,9 @@ async def test_engines_end_with_a_killed_supervisor_and_the_next_one_recovers(va
     process.wait()
     assert process.stdout is not None
     process.stdout.close()
-    began = time.monotonic()
     async with engines:  # at once, while the old ones are still going
         assert await value(engines.database_url, "SELECT count(*) FROM kept") == 0
         assert not any(alive(pid) for pid in pids)
-    assert time.monotonic() - began < 15
 
 
 def alive(pid: int) -> bool:

@@ -9,7 +9,7 @@ import pytest
 from core.clock import SystemClock
 from core.crypto.keyring import open_keyring
 from core.crypto.provider import handle_of
-from core.crypto.ring import SEALS
+from core.crypto.ring import PURPOSES, SEALS
 from core.db import connect
 from core.errors import BankhubError, Conflict, Invalid
 from core.settings import Settings, load
@@ -87,7 +87,7 @@ def test_the_doctor_looks_at_keys(settings: Settings) -> None:
     keys(settings)
     (finding,) = _keys(settings)
     assert finding.level == "ok"
-    assert "10 keys" in finding.what
+    assert f"{2 * len(PURPOSES)} keys" in finding.what
     (settings.var_dir / "keys" / "ring.json").chmod(0o644)
     (finding,) = _keys(settings)
     assert finding.level == "bad"
