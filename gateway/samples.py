@@ -44,7 +44,7 @@ _MORE: Final[Mapping[str, Mapping[str, Any]]] = {
     "gateway.invitations.accept": {"code": "ABCD-EFGH-JKMN"},
     "gateway.invitations.look": {"code": "ABCD-EFGH-JKMN"},
     "gateway.people.find": {"login": "13800000000"},
-    "gateway.staff.add": {"roles": ["bank_operator"], "password": "correct horse battery"},
+    "gateway.staff.add": {"roles": ["bank_operator"]},
     "gateway.staff.change": {"roles": ["bank_operator"]},
     "gateway.stepup.begin": {"fields": {"name": "门店店长", "grants": [{"permission": "contacts:read"}]}},
     "gateway.stepup.prove": {"way": "sms", "code": "123456"},

@@ -58,7 +58,7 @@ def test_reasons_read_as_sentences() -> None:
     assert decide(READ, WHO, own).checks[-1].rule == "holds cards:read, by the enterprise's own roles"
     assert decide(RULE, WHO, own).checks[-1].rule == "holds roles:manage: administrator would"
     assert within(Grant(Reach.OWN), STAFFED, WHO, Resource(owner_id=8)).checks[0].rule == (
-        "reach OWN covers the record"
+        "reach OWN covers the record: it is somebody else's"
     )
 
 
