@@ -43,9 +43,7 @@ class Source(NamedTuple):
     """Where a call came from: the client address, the edge it came through, its user agent."""
 
     address: str = ""
-    edge: str = (
-        "process"  # http | oauth (a person on the provider's pages) | hub | internal | event | job | process
-    )
+    edge: str = "process"  # http | page (a person on a page of ours) | hub | internal | event | job | process
     agent: str = ""
     key: DeviceKey | None = (
         None  # which the caller proved to have, where the action is open to anybody (login)

@@ -223,13 +223,15 @@ class Settings(BaseSettings):
     # --- one-time codes and short messages ----------------------------------------------------------------------
     code_life_s: float = Field(default=120.0, gt=0, le=120)  # JR/T 0068: a minute or two
     code_tries: int = Field(default=3, ge=1, le=5)  # of a million: what guessing may cost
-    code_gap_s: float = Field(default=60.0, ge=0)  # between two to one phone
-    code_phone_per_day: int = Field(default=10, ge=1)  # a phone is not to be flooded
+    code_gap_s: float = Field(default=60.0, ge=0)  # between two to one phone that one source asks for
+    code_phone_per_day: int = Field(default=16, ge=1)  # a phone is not to be flooded
+    code_phone_source_per_day: int = Field(
+        default=8, ge=1
+    )  # of these from one source, which leaves as many to the owner's
     code_person_per_day: int = Field(default=20, ge=1)  # that one logged-in person asks for, to any numbers
-    code_source_gap_s: float = Field(
-        default=0.0, ge=0
-    )  # an office has one address: no gap, but a limit a day
-    code_source_per_day: int = Field(default=200, ge=1)
+    code_source_per_day: int = Field(
+        default=200, ge=1
+    )  # an office has one address; known devices are counted apart
     public_url: str | None = None  # where clients are served, for links; None: a path without a host
     sms_url: str | None = None  # the platform's HTTPS address; None: var/sms.jsonl, which `up` prints
     sms_key_id: str = "bankhub"

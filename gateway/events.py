@@ -6,9 +6,10 @@ The floors are why this stands here: the hub and im know no gateway, so the gate
 from __future__ import annotations
 
 from core.actions import Context, on
-from gateway.api import MembershipEnded, SessionRevoked
+from gateway.api import DeviceBound, MembershipEnded, NewDevice, SessionMoved, SessionRevoked
 from gateway.identity import store
-from hub.api import Bye, CloseSessions
+from gateway.sessions import store as sessions
+from hub.api import Bye, CloseSessions, tell
 from im.api import RemovePerson
 
 
@@ -44,3 +45,36 @@ async def close_connections(ctx: Context, event: SessionRevoked) -> None:
             reason="left the enterprise" if left else "the session has ended",
         )
     )
+
+
+@on(SessionMoved)
+async def close_moved(ctx: Context, event: SessionMoved) -> None:
+    """Close what the session has open in the enterprise it left, unless it is back there."""
+    session = await sessions.lock(ctx.tx, event.session_id)
+    if session is None or session["enterprise_id"] == event.enterprise_id:
+        return
+    await ctx.call(
+        CloseSessions(
+            person_id=event.person_id,
+            enterprise_id=event.enterprise_id,
+            session_id=event.session_id,
+            code=Bye.REPLACED,
+            reason="the session has gone to another enterprise",
+        )
+    )
+
+
+@on(NewDevice)
+async def tell_of_new_device(ctx: Context, event: NewDevice) -> None:
+    """A word in the inbox, which every device of the person shows."""
+    body = {"device": event.device, "platform": event.platform, "time_ms": event.at_ms}
+    key = f"new_device.{event.session_id}"
+    await tell(ctx, event.enterprise_id, event.person_id, "new_device", body, key=key)
+
+
+@on(DeviceBound)
+async def tell_of_bound_device(ctx: Context, event: DeviceBound) -> None:
+    """The same where a device is trusted from now on. Who belongs nowhere has no inbox, but the short message."""
+    if event.enterprise_id:
+        body = {"name": event.name}
+        await tell(ctx, event.enterprise_id, event.person_id, "device_bound", body)

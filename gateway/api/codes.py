@@ -10,6 +10,7 @@ from core.actions import Command, Secret, Value
 from gateway.api.identity import Phone
 
 Code = Annotated[Secret, Field(min_length=6, max_length=6)]
+Ticket = Annotated[Secret, Field(min_length=43, max_length=43)]
 
 
 class CodeSent(Value):
@@ -19,7 +20,14 @@ class CodeSent(Value):
     next_ms: int  # when another may be asked for
 
 
-class SendCode(Command[CodeSent], action="gateway.codes.send"):
+class AskedCode(CodeSent):
+    """The same to somebody whom nobody knows yet. The code is good together with this ticket only, which nobody but
+    the asker has: others can neither guess at it nor use it up."""
+
+    ticket: str
+
+
+class SendCode(Command[AskedCode], action="gateway.codes.send"):
     """Ask for a code to log in with (a new number becomes a guest by it), or to set a new password."""
 
     phone: Phone

@@ -7,10 +7,8 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from core.actions import Command, Id, Secret, Value
-from gateway.api.codes import Code, CodeSent
+from gateway.api.codes import Code, CodeSent, Ticket
 from gateway.api.sessions import Device, LoggedIn, Platform
-
-Ticket = Annotated[Secret, Field(min_length=43, max_length=43)]
 
 
 class Factors(Value):

@@ -7,7 +7,7 @@ from typing import Annotated
 from pydantic import Field
 
 from core.actions import Command, Id, Secret, Value
-from gateway.api.codes import Code, CodeSent
+from gateway.api.codes import Code, CodeSent, Ticket
 from gateway.api.identity import LoginName, Name, Person, Phone
 from gateway.api.sessions import Device, LoggedIn, Platform
 
@@ -16,6 +16,7 @@ class LoginByCode(Command[LoggedIn], action="gateway.registration.login"):
     """Log in with a code; a number that nobody has becomes a guest. With the password too it counts as two factors."""
 
     phone: Phone
+    ticket: Ticket  # of gateway.codes.send
     code: Code
     password: Annotated[Secret, Field(min_length=1, max_length=128)] | None = None
     device: Device
@@ -53,6 +54,7 @@ class ResetPassword(Command[None], action="gateway.registration.reset_password")
     """
 
     phone: Phone
+    ticket: Ticket  # of gateway.codes.send
     code: Code
     password: NewPassword
     factor: Annotated[Secret, Field(min_length=6, max_length=24)] | None = None

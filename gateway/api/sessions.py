@@ -102,3 +102,20 @@ class SessionRevoked(Event, event="gateway.session_revoked"):
     person_id: Id
     device: str
     why: Literal["logout", "revoked", "theft", "left", "credentials", "disabled", "too_many"]
+
+
+class SessionMoved(Event, event="gateway.session_moved"):
+    """A session goes on in another enterprise: what it has open in this one ends."""
+
+    session_id: Id
+    person_id: Id
+
+
+class NewDevice(Event, event="gateway.new_device"):
+    """Somebody has logged in from where the account was never used: the person's other devices are told."""
+
+    session_id: Id
+    person_id: Id
+    device: str
+    platform: str
+    at_ms: int

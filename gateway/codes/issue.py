@@ -8,13 +8,16 @@ from datetime import timedelta
 from core.addresses import source_of
 from core.clock import to_ms
 from core.context import Context
-from core.db import UniqueViolation
 from core.errors import TooManyRequests
 from gateway.api.codes import CodeSent
 from gateway.codes import rules, store
 from gateway.parts import parts
-from gateway.sessions import rules as attempts
-from gateway.sessions import store as failed
+from gateway.sessions.rules import token_digest
+
+
+def about_ticket(ticket: str) -> str:
+    """What a code is bound to that belongs to a ticket."""
+    return token_digest(ticket).hex()
 
 
 async def issue(
@@ -25,27 +28,33 @@ async def issue(
     about: str = "",
     template: str | None = None,
     params: Mapping[str, str] | None = None,
-    person_id: int | None = None,
+    counted_as: str = "",
     really: bool = True,
 ) -> CodeSent:
     """Send a code to `phone` for one purpose and one object (`about`: ids, digests; what the text must name stands in
     `params`). `really=False` does all of it but the sending, so that the answer tells nothing.
 
     Raises `TooManyRequests` where the phone or the source has had too many. Messages that somebody asks for while
-    logged in, or who has shown the password (`person_id`), are counted apart: strangers cannot use them up.
+    logged in, from a known device, or having shown the password (`counted_as`: the person's id) are counted apart:
+    strangers cannot use them up. Of what strangers ask for, one source cannot use up what another one may.
     """
     settings, secret, now = ctx.runtime.settings, parts(ctx).code_secret, ctx.clock.now()
-    person_id = ctx.principal.person_id if ctx.principal is not None else person_id
-    own = "" if person_id is None else str(person_id)
-    phone_limit = rules.Limit(int(settings.code_gap_s * 1000), settings.code_phone_per_day)
-    source_limit = rules.Limit(int(settings.code_source_gap_s * 1000), settings.code_source_per_day)
-    await _count(ctx, rules.count_key(secret, f"phone {own}", phone), phone_limit)
-    if own:  # to whatever numbers: nobody floods strangers by saying that the numbers were to be theirs
-        await _count(
-            ctx, rules.count_key(secret, "person", own), rules.Limit(0, settings.code_person_per_day)
-        )
+    own = str(ctx.principal.person_id) if ctx.principal is not None else counted_as
+    gap_ms, source = int(settings.code_gap_s * 1000), source_of(ctx.source.address)
+    if own:
+        limits = {
+            (f"phone {own}", phone): rules.Limit(gap_ms, settings.code_phone_per_day),
+            # to whatever numbers: nobody floods strangers by saying that the numbers were to be theirs
+            ("person", own): rules.Limit(0, settings.code_person_per_day),
+        }
     else:
-        await _count(ctx, rules.count_key(secret, "source", source_of(ctx.source.address)), source_limit)
+        limits = {
+            (f"phone from {source}", phone): rules.Limit(gap_ms, settings.code_phone_source_per_day),
+            ("phone ", phone): rules.Limit(0, settings.code_phone_per_day),
+            ("source", source): rules.Limit(0, settings.code_source_per_day),
+        }
+    for (kind, who), limit in limits.items():
+        await _count(ctx, rules.count_key(secret, kind, who), limit)
     code = f"{ctx.rng.randint(0, 10**rules.DIGITS - 1):0{rules.DIGITS}d}"
     where = rules.slot(secret, purpose, phone, about)
     expires_at = now + timedelta(seconds=settings.code_life_s)
@@ -54,7 +63,7 @@ async def issue(
         minutes = f"{settings.code_life_s / 60:g}"
         said = {**(params or {}), "code": code, "minutes": minutes}
         ctx.after_commit(lambda: parts(ctx).sms.post(phone, template or purpose, said))
-    return CodeSent(expires_ms=to_ms(expires_at), next_ms=to_ms(now) + phone_limit.gap_ms)
+    return CodeSent(expires_ms=to_ms(expires_at), next_ms=to_ms(now) + gap_ms)
 
 
 async def redeem(ctx: Context, phone: str, purpose: str, code: str, about: str = "") -> bool:
@@ -70,31 +79,6 @@ async def redeem(ctx: Context, phone: str, purpose: str, code: str, about: str =
     elif verdict is rules.Verdict.RIGHT:
         await store.use(ctx.tx, where)
     return verdict is rules.Verdict.RIGHT
-
-
-async def spend(ctx: Context, phone: str, purpose: str, code: str, about: str = "") -> bool:
-    """`redeem` in a transaction of its own, for callers whom nobody knows yet: wrong codes of one source are counted
-    over all phones and delay its further ones. Raises `TooManyRequests`."""
-    for _ in range(3):
-        try:
-            return await ctx.transact(_spend, phone, purpose, code, about)
-        except UniqueViolation:
-            continue  # two first failures of one source met
-    raise TooManyRequests(retry_ms=500)
-
-
-async def _spend(ctx: Context, phone: str, purpose: str, code: str, about: str) -> bool:
-    have, now_ms = parts(ctx), ctx.clock.now_ms()
-    key = attempts.attempt_key(have.attempt_secret, "codes", source_of(ctx.source.address))
-    so_far = await failed.failures(ctx.tx, key, lock=True)
-    wait_ms = attempts.remaining_ms(so_far, now_ms)
-    if wait_ms:
-        raise TooManyRequests("too many wrong codes", retry_ms=wait_ms)
-    right = await redeem(ctx, phone, purpose, code, about)
-    if not right:
-        counted = attempts.after_failure(so_far, have.source_throttle, now_ms)
-        await failed.put_failures(ctx.tx, key, counted, before=so_far)
-    return right
 
 
 async def _count(ctx: Context, key: bytes, limit: rules.Limit) -> None:

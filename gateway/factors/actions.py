@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from core.actions import PUBLIC, REGISTERED, Context, Rate, action
+from core.clock import to_ms
+from core.db import Record
 from core.errors import Conflict, Forbidden, NotFound, Unauthenticated
 from gateway.api import (
     CodeSent,
@@ -18,10 +20,10 @@ from gateway.api import (
     SendLoginCode,
     ShowFactors,
 )
-from gateway.codes.issue import issue, redeem
+from gateway.codes.issue import about_ticket, issue, redeem
 from gateway.factors import rules, store
 from gateway.factors.check import recovery_is_right, totp_is_right
-from gateway.factors.login import holder
+from gateway.factors.login import PURPOSE, holder
 from gateway.identity import store as people
 from gateway.parts import parts
 from gateway.people.phones import phone_of, shown_phone
@@ -30,7 +32,6 @@ from gateway.sessions.issue import begin
 from gateway.sessions.rules import token_digest
 from gateway.stepup import describe
 
-_PURPOSE = "login_factor"
 _SLOW = Rate(burst=10, per_s=0.1)
 _WRONG = "the code is not right, or not any more"
 
@@ -67,7 +68,7 @@ async def enrol(ctx: Context, command: EnrolTotp) -> NewTotp:
 async def confirm(ctx: Context, command: ConfirmTotp) -> RecoveryCodes:
     """The first code of the new secret makes it a factor; recovery codes come with it."""
     who = ctx.caller
-    one = await tries.again(ctx, tries.count, f"totp of {who.person_id}", who.person_id, who.device)
+    one = await tries.again(ctx, tries.count, f"totp of {who.person_id}", who.person_id)
     codes = await ctx.transact(_confirm, command, one)
     if codes is None:
         raise Forbidden(_WRONG)
@@ -112,47 +113,56 @@ async def _codes(ctx: Context, person_id: int) -> RecoveryCodes:
 # --- logging in -------------------------------------------------------------------------------------------------------
 
 
-@action(SendLoginCode, needs=PUBLIC, limit=Rate(burst=20, per_s=0.5))
+@action(SendLoginCode, needs=PUBLIC, limit=tries.OFFICE)
 async def send_login_code(ctx: Context, command: SendLoginCode) -> CodeSent:
-    """Send a code to the phone of who has shown the password. Raises the same for whatever is wrong."""
-    ticket = command.ticket.get_secret_value()
+    """Send a code to the phone of who has shown the password. Raises the same for whatever is wrong. While too many
+    guess, the code has been sent with the ticket (if the password was right), and there is no other."""
+    ticket, settings = command.ticket.get_secret_value(), ctx.runtime.settings
     found = await holder(ctx, ticket, command.device)
+    if found is not None and found["guarded"]:
+        next_ms = to_ms(found["expires_at"])
+        life_s = min(settings.code_life_s, settings.login_ticket_s) - settings.login_ticket_s
+        return CodeSent(expires_ms=next_ms + int(life_s * 1000), next_ms=next_ms)
     person = None if found is None else await people.person(ctx.tx, found["person_id"])
     phone = None if person is None else phone_of(ctx.columns, person)
     if found is None or phone is None or not found["sms"]:
         raise Unauthenticated("log in again", detail={"code": "login_again"})
     ctx.audit(person_id=found["person_id"], device=command.device)
-    about = token_digest(ticket).hex()
-    return await issue(ctx, phone, _PURPOSE, about=about, template="login", person_id=found["person_id"])
+    about = about_ticket(ticket)
+    return await issue(ctx, phone, PURPOSE, about=about, template="login", counted_as=str(found["person_id"]))
 
 
-@action(CompleteLogin, needs=PUBLIC, transaction=False, limit=Rate(burst=30, per_s=1.0))
+@action(CompleteLogin, needs=PUBLIC, transaction=False, limit=tries.OFFICE)
 async def complete_login(ctx: Context, command: CompleteLogin) -> LoggedIn:
     """Begin the session that waited for its second factor. One refusal for whatever is wrong; the ticket stays good
     for its time after a wrong code, and further tries are delayed as at login."""
     ctx.audit(device=command.device)
-    one = await tries.again(ctx, _count, command)
-    if one is None:
+    found, one = await tries.again(ctx, _count, command)
+    if found is None:
         raise Unauthenticated("log in again", detail={"code": "login_again"})
     begun = await ctx.transact(_complete, command, one)
     if begun is None:
-        await tries.again(ctx, tries.failed, one)
+        if one is not None:
+            await tries.again(ctx, tries.failed, one)
         raise Unauthenticated(_WRONG)
     return begun
 
 
-async def _count(ctx: Context, command: CompleteLogin) -> tries.Try | None:
+async def _count(ctx: Context, command: CompleteLogin) -> tuple[Record | None, tries.Try | None]:
     found = await holder(ctx, command.ticket.get_secret_value(), command.device)
-    if found is None:
-        return None
-    person_id = found["person_id"]
-    return await tries.count(ctx, f"second factor of {person_id}", person_id, command.device)
+    if found is None or found["guarded"]:
+        return found, None  # the code's own three tries are all there are
+    whom = f"second factor of {found['person_id']}"
+    one = await tries.count(ctx, whom, found["person_id"], command.device)
+    if not one.known:
+        await tries.everywhere(ctx, whom)
+    return found, one
 
 
-async def _complete(ctx: Context, command: CompleteLogin, one: tries.Try) -> LoggedIn | None:
+async def _complete(ctx: Context, command: CompleteLogin, one: tries.Try | None) -> LoggedIn | None:
     ticket, code = command.ticket.get_secret_value(), command.code.get_secret_value()
     found = await holder(ctx, ticket, command.device)
-    if found is None:
+    if found is None or (found["guarded"] and command.way != "sms"):
         return None
     person_id = found["person_id"]
     if command.way == "totp":
@@ -162,10 +172,10 @@ async def _complete(ctx: Context, command: CompleteLogin, one: tries.Try) -> Log
     else:
         person = await people.person(ctx.tx, person_id)
         phone = None if person is None or not found["sms"] else phone_of(ctx.columns, person)
-        about = token_digest(ticket).hex()
-        right = phone is not None and await redeem(ctx, phone, _PURPOSE, code, about)
-    if not right:
+        right = await redeem(ctx, phone or "", PURPOSE, code, about_ticket(ticket))
+    if not right or found["guarded"] == store.Guard.WRONG:
         return None
     await store.use_ticket(ctx.tx, token_digest(ticket))
-    await tries.succeeded(ctx, one)
+    if one is not None:
+        await tries.succeeded(ctx, one)
     return await begin(ctx, person_id, command.device, command.platform, command.enterprise_id, acr=2)

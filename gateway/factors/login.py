@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from contextlib import suppress
+from datetime import datetime, timedelta
 
 from core.actions import Context
 from core.addresses import source_of
 from core.clock import to_ms
 from core.db import Record
-from core.errors import Unauthenticated
+from core.errors import TooManyRequests, Unauthenticated
 from gateway.api import LoggedIn
+from gateway.codes.issue import about_ticket, issue
 from gateway.factors import rules, store
 from gateway.factors.check import trusts_this_key
 from gateway.identity import store as people
 from gateway.parts import parts
 from gateway.people.phones import phone_of
+from gateway.sessions import tries
 from gateway.sessions.issue import begin
 from gateway.sessions.rules import token_digest
 
+PURPOSE = "login_factor"
 _BANK = "bank"
 
 
@@ -46,7 +50,50 @@ async def begin_or_ask(
     await store.put_ticket(
         ctx.tx, token_digest(ticket), person_id, bound_to(ctx, device), sms=sms, expires_at=expires_at
     )
-    ways = [*(["totp", "recovery"] if totp else []), *(["sms"] if sms else [])]
+    return _asks(ticket, [*(["totp", "recovery"] if totp else []), *(["sms"] if sms else [])], expires_at)
+
+
+async def ask_guarded(
+    ctx: Context, person: Record | None, device: str, one: tries.Try, right: bool
+) -> Unauthenticated:
+    """The refusal of a login while too many guess: the same whoever it was and whatever they knew. Whose password was
+    right gets a code on the phone, so the owner comes in, and nobody else learns anything.
+
+    Raise it once this is committed. Raises `UniqueViolation`.
+    """
+    person_id = 0 if person is None else person["person_id"]
+    stored = None if person is None else person["password_hash"]
+    known = await people.lock_knowing(ctx.tx, person_id, stored)  # nobody has replaced it meanwhile
+    found = await people.person(ctx.tx, person_id)
+    phone = None if found is None else phone_of(ctx.columns, found)
+    right = right and known and phone is not None
+    ticket = ctx.rng.token()
+    about = about_ticket(ticket)
+    with suppress(TooManyRequests):  # said aloud, it would tell that the password was right
+        await issue(
+            ctx,
+            phone or "",
+            PURPOSE,
+            about=about,
+            template="login",
+            counted_as=str(person_id) if right else about,
+            really=right,
+        )
+    await tries.failed(ctx, one)
+    expires_at = ctx.clock.now() + timedelta(seconds=ctx.runtime.settings.login_ticket_s)
+    await store.put_ticket(
+        ctx.tx,
+        token_digest(ticket),
+        person_id,
+        bound_to(ctx, device),
+        sms=True,
+        expires_at=expires_at,
+        guarded=store.Guard.RIGHT if right else store.Guard.WRONG,
+    )
+    return _asks(ticket, ["sms"], expires_at)
+
+
+def _asks(ticket: str, ways: list[str], expires_at: datetime) -> Unauthenticated:
     return Unauthenticated(
         "a second factor, please",
         detail={

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from enum import IntEnum
 from typing import Final
 
 from core.crypto.columns import Column, Columns
@@ -40,15 +41,23 @@ _USE_CODE = sql(
 _CODES_LEFT = sql("SELECT COUNT(*) FROM gateway_recovery_codes WHERE person_id = $1 AND used_at IS NULL")
 
 _INSERT_TICKET = sql(
-    "INSERT INTO gateway_login_tickets (ticket_digest, person_id, bound_digest, sms, expires_at) "
-    "VALUES ($1, $2, $3, $4, $5)"
+    "INSERT INTO gateway_login_tickets (ticket_digest, person_id, bound_digest, sms, expires_at, guarded) "
+    "VALUES ($1, $2, $3, $4, $5, $6)"
 )
 _TICKET = sql(
-    "SELECT person_id, bound_digest, sms, expires_at FROM gateway_login_tickets WHERE ticket_digest = $1 FOR UPDATE"
+    "SELECT person_id, bound_digest, sms, expires_at, guarded FROM gateway_login_tickets "
+    "WHERE ticket_digest = $1 FOR UPDATE"
 )
 _USE_TICKET = sql("DELETE FROM gateway_login_tickets WHERE ticket_digest = $1")
 _DROP_TICKETS = sql("DELETE FROM gateway_login_tickets WHERE person_id = $1")
 _PURGE_TICKETS = sql("DELETE FROM gateway_login_tickets WHERE expires_at < $1")
+
+
+class Guard(IntEnum):
+    """What was shown for a ticket that everybody gets, while too many guess."""
+
+    RIGHT = 1
+    WRONG = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,14 +146,21 @@ async def codes_left(db: Queries, person_id: int) -> int:
 
 
 async def put_ticket(
-    db: Queries, digest: bytes, person_id: int, bound: bytes, *, sms: bool, expires_at: datetime
+    db: Queries,
+    digest: bytes,
+    person_id: int,
+    bound: bytes,
+    *,
+    sms: bool,
+    expires_at: datetime,
+    guarded: Guard | None = None,
 ) -> None:
-    """Somebody has shown one thing."""
-    await db.execute(_INSERT_TICKET, digest, person_id, bound, int(sms), expires_at)
+    """Somebody has shown one thing; or, guarded, may have."""
+    await db.execute(_INSERT_TICKET, digest, person_id, bound, int(sms), expires_at, guarded)
 
 
 async def lock_ticket(tx: Transaction, digest: bytes) -> Record | None:
-    """person_id, bound_digest, sms, expires_at."""
+    """person_id, bound_digest, sms, expires_at, guarded."""
     return await tx.fetchrow(_TICKET, digest)
 
 

@@ -41,6 +41,7 @@ from gateway.oauth.commands import (
 )
 from gateway.oauth.rules import Refusal, client_id_of, digest, parameters
 from gateway.oauth.sealing import Interaction, unseal
+from gateway.sessions.tries import PAGE
 
 if TYPE_CHECKING:
     from core.runtime import Runtime
@@ -236,24 +237,29 @@ class Provider:
     async def _begun(
         self, request: BaseRequest, trace: Trace, action: str, fields: dict[str, Any], amr: str
     ) -> dict[str, Any]:
-        fields = fields | {"device": _device(request), "platform": "browser"}
+        fields = fields | {"device": self._device(request), "platform": "browser"}
         answer = await self._runtime.calls.perform(
-            action, fields, principal=None, source=self._source(request, "oauth"), trace=trace
+            action, fields, principal=None, source=self._source(request, PAGE), trace=trace
         )
         who = self._tokens.verify(answer.value["access_token"])
         return {"step": "login", "session_id": who.session_id, "acr": who.acr, "amr": amr}
+
+    def _device(self, request: BaseRequest) -> str:
+        """The browser by its cookie, which cannot be found from it; one that has none yet is new each time."""
+        cookie = cookies.read(request, cookies.DEVICE) or self._runtime.rng.token()
+        return f"web-{digest(cookie).hex()[:20]}"
 
     async def _sent(self, request: BaseRequest, trace: Trace, ticket: str, way: str) -> str:
         """Send a code, where that is the way; what the page says of it."""
         if way != "sms":
             return ""
-        fields = {"ticket": ticket, "device": _device(request)}
+        fields = {"ticket": ticket, "device": self._device(request)}
         try:
             await self._runtime.calls.perform(
                 "gateway.factors.send_login_code",
                 fields,
                 principal=None,
-                source=self._source(request),
+                source=self._source(request, PAGE),
                 trace=trace,
             )
         except TooManyRequests as error:
@@ -457,11 +463,6 @@ def _secret(given: dict[str, str], name: str) -> SecretStr:
 
 
 # --- answers ----------------------------------------------------------------------------------------------------------
-
-
-def _device(request: BaseRequest) -> str:
-    """What a browser is called as a device."""
-    return f"web-{digest(cookies.read(request, cookies.DEVICE) or '').hex()[:20]}"
 
 
 def _notice(error: BankhubError, *, factor: bool = False) -> str:

@@ -8,7 +8,7 @@ from core.config_center import live
 from core.db import Record, UniqueViolation
 from core.errors import Conflict, Invalid, Unauthenticated
 from gateway.api import Agreement, CompleteRegistration, LoggedIn, LoginByCode, Person, ShowAgreement
-from gateway.codes.issue import spend
+from gateway.codes.issue import about_ticket, redeem
 from gateway.factors.login import begin_or_ask
 from gateway.identity import store as people
 from gateway.identity.rules import weak_password
@@ -17,13 +17,14 @@ from gateway.people.phones import phone_of
 from gateway.registration import store
 from gateway.sessions import store as sessions
 from gateway.sessions.issue import own_person
+from gateway.sessions.tries import OFFICE
 
 WRONG_CODE = "the code is not right, or not any more"
 GUEST = "游客"
 AGREEMENT = live("gateway.registration.agreement", "2026-11", "Version of the user agreement in force")
 
 
-@action(LoginByCode, needs=PUBLIC, transaction=False, limit=Rate(burst=30, per_s=1.0))
+@action(LoginByCode, needs=PUBLIC, transaction=False, limit=OFFICE)
 async def login_by_code(ctx: Context, command: LoginByCode) -> LoggedIn:
     """Log in with the code that was sent to the phone, with the password too for two factors.
 
@@ -31,8 +32,8 @@ async def login_by_code(ctx: Context, command: LoginByCode) -> LoggedIn:
     whatever is wrong.
     """
     ctx.audit(device=command.device)
-    code = command.code.get_secret_value()
-    if not await spend(ctx, command.phone, "login", code):
+    code, about = command.code.get_secret_value(), about_ticket(command.ticket.get_secret_value())
+    if not await ctx.transact(redeem, command.phone, "login", code, about):
         raise Unauthenticated(WRONG_CODE)
     person = await ctx.transact(_person, command.phone)
     if person["state"] != people.ACTIVE:

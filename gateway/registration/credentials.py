@@ -6,7 +6,7 @@ from core.actions import PUBLIC, REGISTERED, Context, Rate, action
 from core.db import Record, UniqueViolation
 from core.errors import Conflict, Forbidden, Invalid, Unauthenticated
 from gateway.api import ChangePassword, ChangePhone, CodeSent, ResetPassword, SendPhoneCode
-from gateway.codes.issue import issue, redeem, spend
+from gateway.codes.issue import about_ticket, issue, redeem
 from gateway.factors.check import may_reset
 from gateway.identity import store as people
 from gateway.identity.rules import masked_phone, weak_password
@@ -20,7 +20,7 @@ from gateway.stepup import describe
 _SLOW = Rate(burst=10, per_s=0.1)
 
 
-@action(ResetPassword, needs=PUBLIC, transaction=False, limit=_SLOW)
+@action(ResetPassword, needs=PUBLIC, transaction=False, limit=tries.OFFICE)
 async def reset_password(ctx: Context, command: ResetPassword) -> None:
     """Set a new password with the code that was sent to the phone; every session of the person ends.
 
@@ -30,7 +30,8 @@ async def reset_password(ctx: Context, command: ResetPassword) -> None:
     """
     word = command.password.get_secret_value()
     _check(word, command.phone)
-    if not await spend(ctx, command.phone, "reset_password", command.code.get_secret_value()):
+    code, about = command.code.get_secret_value(), about_ticket(command.ticket.get_secret_value())
+    if not await ctx.transact(redeem, command.phone, "reset_password", code, about):
         raise Unauthenticated(WRONG_CODE)
     factor = None if command.factor is None else command.factor.get_secret_value()
     await ctx.transact(_reset, command.phone, await parts(ctx).passwords.hash(word), factor)
@@ -112,11 +113,11 @@ async def _replace(ctx: Context, person_id: int, phone: str | None, hashed: str,
 
 
 async def _prove(ctx: Context, password: str) -> Record:
-    """The caller, who knows the password. Failures delay further ones of this device, as at login: a thief of one
-    session does not keep the owner from changing the password on another. Raises `Forbidden`."""
+    """The caller, who knows the password. Failures delay further ones of this session's key, as at login: a thief
+    of one session does not keep the owner from changing the password on another. Raises `Forbidden`."""
     who, person = ctx.caller, await ctx.transact(_look)
     whom = f"password of {who.person_id}"
-    one = await tries.again(ctx, tries.count, whom, who.person_id, who.device)
+    one = await tries.again(ctx, tries.count, whom, who.person_id)
     if not await parts(ctx).passwords.verify(person["password_hash"], password):
         raise Forbidden("the password is not right")
     await ctx.transact(tries.succeeded, one)

@@ -44,6 +44,9 @@ login_tickets = Table(
     Column("bound_digest", LargeBinary(32), nullable=False),  # keyed: of device, source and key
     Column("sms", SmallInteger, nullable=False),  # whether a short message will do
     Column("expires_at", DateTime(timezone=True), nullable=False),
+    Column(
+        "guarded", SmallInteger, nullable=True
+    ),  # gateway.factors.store.Guard; NULL: the password was right
     Index("ix_gateway_login_tickets_expires", "expires_at"),
     Index("ix_gateway_login_tickets_person", "person_id"),
 )

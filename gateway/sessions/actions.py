@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from core.actions import PERSON, PUBLIC, Context, Rate, action
+from core.actions import PERSON, PUBLIC, Context, action
 from core.clock import to_ms
 from core.db import Record
 from core.errors import NotFound, Unauthenticated
@@ -18,14 +18,15 @@ from gateway.api import (
     Refresh,
     RevokeSession,
     Session,
+    SessionMoved,
     SwitchEnterprise,
 )
-from gateway.factors.login import begin_or_ask
+from gateway.factors.login import ask_guarded, begin_or_ask
 from gateway.identity import store as people
 from gateway.identity.rules import normal_login
 from gateway.parts import parts
 from gateway.sessions import rules, store, tries
-from gateway.sessions.ending import end_session
+from gateway.sessions.ending import end_session, idle
 from gateway.sessions.issue import Live, access_token, logged_in
 
 WRONG = "the login or the password is not right"
@@ -34,22 +35,27 @@ WRONG = "the login or the password is not right"
 # --- login ----------------------------------------------------------------------------------------------------------
 
 
-@action(Login, needs=PUBLIC, transaction=False, limit=Rate(burst=30, per_s=1.0))
+@action(Login, needs=PUBLIC, transaction=False, limit=tries.OFFICE)
 async def login(ctx: Context, command: Login) -> LoggedIn:
     """Log in with a phone number or login name and the password.
 
     Unknown account and wrong password get the same answer in the same time. Failures delay further attempts on this
-    account from this source only, or from this device if the account knows it: nobody can lock out somebody else.
+    account from this source only, or with this key if the account knows it: nobody can lock out somebody else.
     Who has codes by time, and the bank's staff, need a second factor unless they hold a trusted device: the refusal
-    has errors.code second_factor_required and a ticket for `gateway.factors.complete_login`.
+    has errors.code second_factor_required and a ticket for `gateway.factors.complete_login`. While too many guess, from
+    one source or at one account, everybody who comes from elsewhere than a known device gets this refusal whatever
+    the password, and the phone a code where it was right.
     """
     have, typed = parts(ctx), normal_login(command.login)
     ctx.audit(device=command.device)
-    person, one = await tries.again(ctx, _attempt, typed, command.device)
+    person, one, guarded = await tries.again(ctx, _attempt, typed, command.device)
     password = command.password.get_secret_value()
     stored = None if person is None else person["password_hash"]
     right = await have.passwords.verify(stored, password)
-    if not right or person is None or person["state"] != people.ACTIVE:
+    right = right and person is not None and person["state"] == people.ACTIVE
+    if guarded:
+        raise await tries.again(ctx, ask_guarded, person, command.device, one, right)
+    if not right or person is None:
         await tries.again(ctx, tries.failed, one)
         raise Unauthenticated(WRONG)
     rehashed = await have.passwords.hash(password) if have.passwords.outdated(stored or "") else None
@@ -59,9 +65,12 @@ async def login(ctx: Context, command: Login) -> LoggedIn:
     return begun
 
 
-async def _attempt(ctx: Context, typed: str, device: str) -> tuple[Record | None, tries.Try]:
+async def _attempt(ctx: Context, typed: str, device: str) -> tuple[Record | None, tries.Try, bool]:
     person = await people.person_by_login(ctx.tx, ctx.columns, typed)
-    return person, await tries.count(ctx, typed, person["person_id"] if person else 0, device)
+    person_id = person["person_id"] if person else 0
+    whom = f"login of {person_id}" if person else f"login {typed}"
+    one = await tries.count(ctx, whom, person_id, device)
+    return person, one, await tries.guarded(ctx, whom, one)
 
 
 async def _begin(
@@ -86,14 +95,15 @@ async def _begin(
 # --- refresh --------------------------------------------------------------------------------------------------------
 
 
-@action(Refresh, needs=PUBLIC, transaction=False, limit=Rate(burst=60, per_s=2.0))
+@action(Refresh, needs=PUBLIC, transaction=False)
 async def refresh(ctx: Context, command: Refresh) -> LoggedIn:
     """Exchange the refresh token for its successor and a new access token with today's roles.
 
-    A session that is bound to a key goes on with that key's proof only; without it nothing happens to the session,
-    since whoever has stolen the token must not be able to end it. A token that two parties have ends the session for
-    both. Where only the answer was lost, the same token from the
-    same device gets the same successor for a short while.
+    The access token from before is worth nothing from then on. A session that is bound to a key goes on with that key's
+    proof only; without it nothing happens to the session, since whoever has stolen the token must not be able to end
+    it. A token that two parties have ends the session for both. Where only the answer was lost, the same token from the
+    same device gets the same successor for a short while. Nothing is counted per address here but requests: what
+    somebody sends beside them refuses nobody who has a good token.
     """
     renewed = await ctx.transact(_refresh, command)
     if renewed is None:  # raised here, so that what ended the session is committed
@@ -140,6 +150,7 @@ async def _refresh(ctx: Context, command: Refresh) -> LoggedIn | None:
         await store.insert_token(tx, successor_digest, session["session_id"], now=now, expires_at=idle_end)
         await store.rotate(tx, digest, successor_digest, now)
         await store.use(tx, session["session_id"], enterprise_id, now)
+        have.end(ctx, [], renewed=[(session["session_id"], to_ms(now))])
     return await logged_in(ctx, Live.of(session), belongs, successor)
 
 
@@ -149,8 +160,9 @@ async def _refresh(ctx: Context, command: Refresh) -> LoggedIn | None:
 @action(SwitchEnterprise, needs=PERSON)
 async def switch_enterprise(ctx: Context, command: SwitchEnterprise) -> AccessToken:
     """Go on in another enterprise one belongs to: an access token for that one, the same session. It ends when the
-    presented one would: only refreshing keeps a session going."""
-    who = ctx.caller
+    presented one would: only refreshing keeps a session going. Tokens from before are worth nothing at once, over HTTP
+    and on the hub: a session is in one enterprise."""
+    who, now = ctx.caller, ctx.clock.now()
     belongs = await people.enterprises_of(ctx.tx, who.person_id)
     active = await people.lock_membership(ctx.tx, command.enterprise_id, who.person_id)
     if not active or command.enterprise_id not in [one[0] for one in belongs]:
@@ -158,7 +170,14 @@ async def switch_enterprise(ctx: Context, command: SwitchEnterprise) -> AccessTo
     session = await store.lock(ctx.tx, who.session_id)
     if session is None or session["ended_at"] is not None or session["person_id"] != who.person_id:
         raise Unauthenticated
-    await store.use(ctx.tx, who.session_id, command.enterprise_id, ctx.clock.now())
+    await store.use(ctx.tx, who.session_id, command.enterprise_id, now)
+    parts(ctx).end(ctx, [], renewed=[(who.session_id, to_ms(now))])
+    if session["enterprise_id"] != command.enterprise_id:
+        ctx.emit(
+            SessionMoved(
+                enterprise_id=session["enterprise_id"], person_id=who.person_id, session_id=who.session_id
+            )
+        )
     ctx.audit(object=command.enterprise_id)
     live = replace(Live.of(session), enterprise_id=command.enterprise_id)
     access, access_ms = access_token(ctx, live, belongs, who.expires_at_ms)
@@ -190,6 +209,7 @@ async def list_sessions(ctx: Context, command: ListSessions) -> list[Session]:
             current=row["session_id"] == who.session_id,
         )
         for row in await store.of_person(ctx.tx, who.person_id, ctx.clock.now())
+        if not idle(ctx, row)
     ]
 
 

@@ -6,6 +6,7 @@ from datetime import timedelta
 
 from core.actions import Context
 from core.clock import to_ms
+from core.db import Record
 from core.errors import Conflict
 from gateway.api import SessionRevoked
 from gateway.factors import store as factors
@@ -41,6 +42,13 @@ async def end_all(ctx: Context, person_id: int, why: str) -> None:
         await end_session(ctx, row["session_id"], person_id, row["enterprise_id"], row["device"], why)
 
 
+def idle(ctx: Context, session: Record) -> bool:
+    """Whether it (jkt, used_at) has not been used for so long that nobody can go on with it."""
+    idle_s = parts(ctx).life(session["jkt"] or "").idle_s
+    over: bool = session["used_at"] + timedelta(seconds=idle_s) <= ctx.clock.now()
+    return over
+
+
 async def make_room(ctx: Context, person_id: int, acr: int) -> None:
     """Let a person begin one more session of strength `acr`; the caller holds the lock of the person.
 
@@ -50,8 +58,7 @@ async def make_room(ctx: Context, person_id: int, acr: int) -> None:
     live = {row["session_id"]: row for row in await store.held(ctx.tx, person_id, now)}
     held = []
     for one, row in live.items():
-        over = row["used_at"] + timedelta(seconds=parts(ctx).life(row["jkt"] or "").idle_s) <= now
-        held.append(rules.Held(one, 0 if over else row["acr"], to_ms(row["used_at"])))
+        held.append(rules.Held(one, 0 if idle(ctx, row) else row["acr"], to_ms(row["used_at"])))
     going = rules.crowded_out(held, ctx.runtime.settings.sessions_max, acr)
     if going is None:
         raise Conflict("too many sessions: end one first")

@@ -9,7 +9,7 @@ from core.actions import Context, Principal
 from core.clock import from_ms, to_ms
 from core.db import Record
 from core.errors import Forbidden, Unauthenticated
-from gateway.api import Enterprise, LoggedIn, Person
+from gateway.api import Enterprise, LoggedIn, NewDevice, Person
 from gateway.devices import store as devices
 from gateway.devices.trust import meet
 from gateway.identity import store as people
@@ -18,6 +18,7 @@ from gateway.parts import parts
 from gateway.people.phones import shown_phone
 from gateway.sessions import rules, store
 from gateway.sessions.ending import make_room
+from gateway.sessions.tries import PAGE, known_place
 
 Belongs = list[tuple[int, str, list[str]]]
 """(enterprise, its name, the person's roles there)."""
@@ -67,7 +68,7 @@ async def begin(
     not in the wanted enterprise.
     """
     tx, now, key = ctx.tx, ctx.clock.now(), ctx.source.key
-    if key is None and not (ctx.runtime.settings.bearer_sessions or ctx.source.edge == "oauth"):
+    if key is None and not (ctx.runtime.settings.bearer_sessions or ctx.source.edge == PAGE):
         raise Forbidden("log in with a proof of possession (DPoP)")
     await devices.lock_person(tx, person_id)
     belongs = await people.enterprises_of(tx, person_id)
@@ -75,6 +76,8 @@ async def begin(
     chosen = choose_enterprise([one[0] for one in belongs], wanted, last)
     if chosen is None or (chosen and not await people.lock_membership(tx, chosen, person_id)):
         raise Forbidden("no membership in such an enterprise")
+    known = await known_place(ctx, person_id, device) is not None
+    first = last is None
     acr = await meet(ctx, person_id, chosen, key, acr, device=device, platform=platform)
     await make_room(ctx, person_id, acr)
     jkt = "" if key is None else key.thumbprint
@@ -97,6 +100,17 @@ async def begin(
     idle_end = life.idle_end(now, expires_at)
     await store.insert_token(tx, rules.token_digest(token), session_id, now=now, expires_at=idle_end)
     ctx.audit(enterprise_id=chosen, person_id=person_id, session_id=session_id, object=session_id)
+    if chosen and not known and not first:
+        ctx.emit(
+            NewDevice(
+                enterprise_id=chosen,
+                person_id=person_id,
+                session_id=session_id,
+                device=device,
+                platform=platform,
+                at_ms=to_ms(now),
+            )
+        )
     live = Live(session_id, person_id, chosen, device, acr, jkt, to_ms(expires_at))
     return await logged_in(ctx, live, belongs, token)
 

@@ -26,7 +26,10 @@ _LOCK = sql(
     """,
     exempt=_OWN,
 )
-_USE = sql("UPDATE gateway_sessions SET used_at = $2, enterprise_id = $3 WHERE session_id = $1", exempt=_OWN)
+_USE = sql(
+    "UPDATE gateway_sessions SET used_at = $2, renewed_at = $2, enterprise_id = $3 WHERE session_id = $1",
+    exempt=_OWN,
+)
 _END = sql(
     "UPDATE gateway_sessions SET ended_at = $2, ended_why = $3 WHERE session_id = $1 AND ended_at IS NULL",
     exempt=_OWN,
@@ -73,6 +76,11 @@ _LAST_ENTERPRISE = sql(
 )
 _KNOWN_DEVICE = sql(
     "SELECT session_id FROM gateway_sessions WHERE person_id = $1 AND device = $2 AND created_at > $3 "
+    "ORDER BY session_id LIMIT 1",
+    exempt=_OWN,
+)
+_KNOWN_KEY = sql(
+    "SELECT session_id FROM gateway_sessions WHERE person_id = $1 AND jkt = $2 AND created_at > $3 "
     "ORDER BY session_id LIMIT 1",
     exempt=_OWN,
 )
@@ -127,7 +135,7 @@ async def lock(db: Queries, session_id: int) -> Record | None:
 
 
 async def use(db: Queries, session_id: int, enterprise_id: int, now: datetime) -> None:
-    """The session goes on, in this enterprise."""
+    """The session goes on, in this enterprise, with new tokens; access tokens from before `now` are worth nothing."""
     await db.execute(_USE, session_id, now, enterprise_id)
 
 
@@ -185,6 +193,11 @@ async def last_enterprise(db: Queries, person_id: int) -> int | None:
 async def knows_device(db: Queries, person_id: int, device: str, since: datetime) -> bool:
     """Whether the person has logged in from this device."""
     return await db.fetchval(_KNOWN_DEVICE, person_id, device, since) is not None
+
+
+async def knows_key(db: Queries, person_id: int, jkt: str, since: datetime) -> bool:
+    """Whether the person has logged in with this key."""
+    return await db.fetchval(_KNOWN_KEY, person_id, jkt, since) is not None
 
 
 async def renewed_since(db: Queries, since: datetime) -> list[tuple[int, int]]:

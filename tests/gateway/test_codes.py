@@ -13,11 +13,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from core.context import Source
-from core.errors import BankhubError, TooManyRequests, Unauthenticated
+from core.errors import TooManyRequests
 from gateway.codes import rules
 from gateway.sms.outbox import FILE
 from tests.gateway.conftest import World
 from tests.gateway.sms import code_for, messages, wrong
+from tests.gateway.test_devices import Phone
 
 pytestmark = pytest.mark.requirement("S09")
 
@@ -98,42 +99,73 @@ async def test_a_code_is_late_after_its_life(world: World) -> None:
 
 async def test_a_code_is_for_its_purpose_and_its_phone(world: World) -> None:
     code = await code_for(world, "13800000007", "reset_password")
-    assert (await _login(world, "13800000007", code)).status == 401
+    ticket = world.client.tickets["13800000007", "reset_password"]
+    assert (await _login(world, "13800000007", code, ticket=ticket)).status == 401
     mine = await code_for(world, "13700000006")
-    assert (await _login(world, "13700000007", mine)).status == 401
+    ticket = world.client.tickets["13700000006", "login"]
+    assert (await _login(world, "13700000007", mine, ticket=ticket)).status == 401
     assert (await _login(world, "13700000006", mine)).status == 200
 
 
-async def test_a_new_code_ends_the_one_before(world: World) -> None:
-    first = await code_for(world, "13700000008")
-    second = await code_for(world, "13700000008")
-    if first != second:
-        assert (await _login(world, "13700000008", first)).status == 401
-    assert (await _login(world, "13700000008", second)).status == 200
+@pytest.mark.requirement("S08")
+async def test_a_code_is_the_askers_alone(world: World) -> None:
+    """Somebody else who guesses at the owner's code, or asks for others, takes nothing away from the owner."""
+    phone = "13700000008"
+    first = await code_for(world, phone)
+    ticket = world.client.tickets[phone, "login"]
+    second = await code_for(world, phone)
+    others = world.client.tickets[phone, "login"]
+    for guess in (wrong(first), first):
+        for _ in range(4):
+            assert (await _login(world, phone, guess, ticket="-" * 43)).status == 401
+    for _ in range(4):
+        assert (await _login(world, phone, wrong(second), ticket=others)).status == 401
+    assert (await _login(world, phone, second, ticket=others)).status == 401, "its own tries are used up"
+    assert (await _login(world, phone, first, ticket=ticket)).status == 200
 
 
+async def _ask(world: World, phone: str, address: str) -> None:
+    await world.runtime.calls.perform(
+        "gateway.codes.send",
+        {"phone": phone, "purpose": "login"},
+        principal=None,
+        source=Source(address, "http"),
+    )
+
+
+@pytest.mark.requirement("S08")
 async def test_once_a_minute_and_so_many_a_day_to_one_phone(world: World) -> None:
-    fields = {"phone": "13700000009", "purpose": "login"}
+    phone, settings = "13700000009", world.runtime.settings
+    fields = {"phone": phone, "purpose": "login"}
     assert (await world.client.call("gateway.codes.send", fields)).status == 200
     soon = await world.client.call("gateway.codes.send", fields | {"purpose": "reset_password"})
     assert soon.status == 429
     assert soon.body["retry_ms"] == 60_000
-    for _ in range(world.runtime.settings.code_phone_per_day - 1):
-        await code_for(world, "13700000009")
+    for _ in range(settings.code_phone_source_per_day - 1):
+        await code_for(world, phone)
     world.clock.advance(60_000)
     assert (await world.client.call("gateway.codes.send", fields)).status == 429
+    await _ask(world, phone, "203.0.113.1")  # the owner is elsewhere
+    for n in range(settings.code_phone_per_day - settings.code_phone_source_per_day - 1):
+        await _ask(world, phone, f"203.0.113.{n + 2}")
+    with pytest.raises(TooManyRequests):  # nor is the phone flooded from everywhere
+        await _ask(world, phone, "203.0.113.99")
     world.clock.advance(86_400_000)
     assert (await world.client.call("gateway.codes.send", fields)).status == 200
 
 
 @pytest.mark.requirement("S08")
-async def test_strangers_cannot_use_up_the_codes_of_who_knows_the_password(world: World) -> None:
-    person = world.people["qianyu"]
-    for _ in range(world.runtime.settings.code_phone_per_day):
-        await code_for(world, person.phone)
-    world.clock.advance(60_000)
-    fields = {"phone": person.phone, "purpose": "login"}
+async def test_strangers_cannot_use_up_the_codes_of_whoever_has_shown_something(world: World) -> None:
+    """The password, or the key of a device that was used before."""
+    phone, staff = Phone(world, "huangting"), world.people["qianyu"]
+    await phone.login()
+    for n in range(world.runtime.settings.code_phone_per_day):
+        await _ask(world, phone.number, f"203.0.113.{n + 100}")
+        await _ask(world, staff.phone, f"203.0.113.{n + 100}")
+    fields = {"phone": phone.number, "purpose": "reset_password"}
     assert (await world.client.call("gateway.codes.send", fields)).status == 429, "all are used up"
+    proof = {"DPoP": phone.proof("gateway.codes.send")}
+    assert (await world.client.call("gateway.codes.send", fields, **proof)).status == 200
     assert (await world.login("qianyu"))["access_token"], "with the password there is a code all the same"
 
 
@@ -159,6 +191,8 @@ async def test_asking_tells_nobody_who_is_known(world: World) -> None:
     nobody = await world.client.call(
         "gateway.codes.send", {"phone": "13512340008", "purpose": "reset_password"}
     )
+    for answer in (known, nobody):
+        assert len(answer.body.pop("ticket")) == 43
     assert (known.status, known.body) == (nobody.status, nobody.body)
     assert len(await messages(world, "13800000008")) == 1
     assert await messages(world, "13512340008") == []
@@ -168,35 +202,6 @@ async def test_asking_tells_nobody_who_is_known(world: World) -> None:
     ]
     assert bad[0].status == bad[1].status == 401
     assert bad[0].body["detail"] == bad[1].body["detail"]
-
-
-@pytest.mark.requirement("S08")
-async def test_wrong_codes_of_one_source_add_up_over_all_phones(world: World) -> None:
-    """Three tries a phone, but not three tries on every phone there is; another source is not concerned."""
-
-    async def attempt(phone: str, code: str, address: str) -> None:
-        fields = {"phone": phone, "code": code, "device": "d"}
-        source = Source(address, "http")
-        perform = world.runtime.calls.perform
-        await perform("gateway.registration.login", fields, principal=None, source=source)
-
-    free = world.runtime.settings.login_source_failures
-    for number in range(free + 1):
-        world.clock.advance(1_000)
-        with pytest.raises(Unauthenticated):
-            await attempt(f"1340000{number:04d}", "000000", "203.0.113.50")
-    phone = "13700000011"
-    code = await code_for(world, phone)
-    last: BankhubError | None = None
-    for _ in range(8):  # its waiting is over, but the next failure makes it longer
-        world.clock.advance(1_000)
-        try:
-            await attempt("13400009999", "000000", "203.0.113.50")
-        except (Unauthenticated, TooManyRequests) as refusal:
-            last = refusal
-    assert isinstance(last, TooManyRequests)
-    assert "wrong codes" in last.message
-    await attempt(phone, code, "203.0.113.51")
 
 
 async def test_only_keyed_digests_of_codes_are_stored(world: World) -> None:

@@ -170,7 +170,7 @@ async def test_nobody_takes_a_number_that_somebody_has(world: World) -> None:
 async def test_strangers_do_not_use_up_the_messages_of_ones_own(world: World) -> None:
     """The day's messages to a number that strangers asked for do not keep its owner, logged in, from asking."""
     token = (await registered(world, "13600000010"))["access_token"]
-    for _ in range(world.runtime.settings.code_phone_per_day):
+    for _ in range(world.runtime.settings.code_phone_source_per_day):
         await code_for(world, "13600000020")
     fields = {"phone": "13600000020"}
     world.clock.advance(60_000)

@@ -48,7 +48,7 @@ async def test_one_more_login_ends_the_session_that_was_not_used_for_longest(wor
         bodies.append(await world.login("chenjing", f"desk-{number}"))
         world.clock.advance(1_000)
     fields = {"refresh_token": bodies[0]["refresh_token"], "device": "desk-0"}
-    assert (await world.client.call("gateway.identity.refresh", fields)).status == 200
+    bodies[0] = (await world.client.call("gateway.identity.refresh", fields)).body
     newest = await world.login("chenjing", "desk-new")
     status = [(await world.client.call(ME, token=body["access_token"])).status for body in bodies]
     assert status == [200, 401, 200]
@@ -99,3 +99,43 @@ async def test_a_password_alone_ends_no_session_of_a_trusted_device(world: World
     assert (await phone.login()).status == 200, "the owner's device makes room for itself"
     world.clock.advance(8 * 86_400_000)  # nobody can go on with those: they are in nobody's way
     assert (await world.client.login("yangmin", person.password, "desk")).status == 200
+
+
+@pytest.mark.requirement("S02")
+async def test_renewed_tokens_end_those_before(world: World) -> None:
+    """A refresh ends the older access token at once; a reply that is lost is given again and works."""
+    begun = await world.login("yangmin", "renewing")
+    old, fields = begun["access_token"], {"refresh_token": begun["refresh_token"], "device": "renewing"}
+    world.clock.advance(1_000)
+    lost = await world.client.call("gateway.identity.refresh", fields)
+    assert (await world.client.call("gateway.identity.me", token=old)).status == 401
+    world.clock.advance(1_000)
+    again = await world.client.call("gateway.identity.refresh", fields)
+    assert again.status == lost.status == 200
+    assert again.body["refresh_token"] == lost.body["refresh_token"]
+    for answer in (lost, again):
+        me = await world.client.call("gateway.identity.me", token=answer.body["access_token"])
+        assert me.status == 200
+
+
+@pytest.mark.requirement("S02")
+async def test_a_session_is_in_one_enterprise(world: World) -> None:
+    begun = await world.login("lina", "switching")
+    one, two = (place["enterprise_id"] for place in begun["enterprises"])
+    other = two if begun["enterprise"]["enterprise_id"] == one else one
+    fields = {"enterprise_id": other}
+    world.clock.advance(1_000)
+    moved = await world.client.call("gateway.identity.switch_enterprise", fields, token=begun["access_token"])
+    assert moved.status == 200
+    old = await world.client.call("gateway.identity.list_members", token=begun["access_token"])
+    assert old.status == 401
+    new = await world.client.call("gateway.identity.list_members", token=moved.body["access_token"])
+    assert new.status == 200
+
+
+async def test_sessions_that_idleness_has_ended_are_not_shown(world: World) -> None:
+    await world.login("chenjing", "left-alone")
+    world.clock.advance(int(world.runtime.settings.session_bearer_idle_s * 1000))
+    now = await world.login("chenjing", "in-use")
+    shown = await world.client.call("gateway.identity.list_sessions", token=now["access_token"])
+    assert [one["device"] for one in shown.body] == ["in-use"]

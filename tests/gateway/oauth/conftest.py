@@ -92,6 +92,7 @@ class Browser:
         self.session, self.url = session, url
         self.cookies: dict[str, str] = {}
         self.page = ""
+        self.kept: dict[str, str] = {}  # what else the page gives back
 
     async def get(self, path: str, **headers: str) -> Answer:
         return await self._send("GET", path, None, headers)
@@ -115,11 +116,12 @@ class Browser:
                 self.cookies[name] = value
         found = re.search(r'name="page" value="([^"]*)"', answer.text)
         self.page = html.unescape(found[1]) if found else ""
+        self.kept = dict(re.findall(r'name="(ticket|waiting)" value="([^"]*)"', answer.text))
         return answer
 
     async def answer(self, step: str, **fields: str) -> Answer:
         """Press a button of the page that is shown."""
-        return await self.post("/oauth/page", {"page": self.page, "step": step} | fields)
+        return await self.post("/oauth/page", {"page": self.page, "step": step} | self.kept | fields)
 
 
 @dataclass
