@@ -70,6 +70,7 @@ PEOPLE: Final = (
     ("helei", "何磊", "13800000023", {2: ("审计", ("bank_auditor",))}),
     ("zhengjie", "郑洁", "13800000024", {2: ("客服", ("bank_support",))}),
     ("fengbo", "冯波", "13800000025", {2: ("系统管理", ("bank_administrator",))}),
+    ("xuting", "徐婷", "13800000026", {2: ("系统管理", ("bank_administrator",))}),  # it takes two
 )
 
 

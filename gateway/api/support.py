@@ -78,8 +78,9 @@ class ListStaff(Command[Members], action="gateway.staff.list"):
     limit: Annotated[int, Field(ge=1, le=200)] = 100
 
 
-class AddStaff(Command[Member], action="gateway.staff.add"):
-    """Take somebody into the staff, who belongs to no enterprise."""
+class AddStaff(Command[Member | None], action="gateway.staff.add"):
+    """Take somebody into the staff, who belongs to no enterprise: by two of the administrators, who say the same.
+    Nothing comes back while the second one has not."""
 
     phone: Phone
     name: Name
@@ -87,8 +88,8 @@ class AddStaff(Command[Member], action="gateway.staff.add"):
     title: Name | None = None
 
 
-class ChangeStaff(Command[Member], action="gateway.staff.change"):
-    """Other roles."""
+class ChangeStaff(Command[Member | None], action="gateway.staff.change"):
+    """Other roles: by two of the administrators, in the same way."""
 
     person_id: Id
     roles: Annotated[list[Role], Field(min_length=1, max_length=10)]

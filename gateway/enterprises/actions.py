@@ -53,7 +53,10 @@ async def apply(ctx: Context, command: ApplyForEnterprise) -> Application:
         raise Conflict("the enterprise is here: ask to join it")
     if "bank" in (await people.kinds_of(ctx.tx, person_id)).values():
         raise Forbidden("the bank's staff have no enterprises")
-    if await store.open_of(ctx.tx, person_id) >= _OPEN_MAX:
+    waiting = await store.open_of(ctx.tx, person_id)
+    if command.credit_code in waiting:
+        raise Conflict("your application for this enterprise is waiting")
+    if len(waiting) >= _OPEN_MAX:
         raise Conflict("other applications of yours are waiting")
     application_id = ctx.ids.next()
     await store.insert(
@@ -176,7 +179,9 @@ async def ask_to_join(ctx: Context, command: AskToJoin) -> JoinRequest:
 
 @action(ListJoinRequests, needs=MEMBERS_MANAGE, audited=False)
 async def join_requests(ctx: Context, command: ListJoinRequests) -> list[JoinRequest]:
-    """Who wants to join, newest first."""
+    """Who wants to join, newest first. They are in no department yet: it is for those whose right reaches all."""
+    if not ctx.reach.everything:
+        return []
     return [
         JoinRequest(
             request_id=row["request_id"],
@@ -194,7 +199,7 @@ async def join_requests(ctx: Context, command: ListJoinRequests) -> list[JoinReq
     DecideJoinRequest,
     needs=MEMBERS_MANAGE,
     step_up="sign",
-    step_up_when=describe.gives_top,
+    step_up_when=describe.gives_power,
     describe=describe.giving_roles,
 )
 async def decide_join(ctx: Context, command: DecideJoinRequest) -> Member | None:
@@ -202,7 +207,7 @@ async def decide_join(ctx: Context, command: DecideJoinRequest) -> Member | None
     enterprise_id, request_id = ctx.enterprise_id, command.request_id
     await people.lock_enterprise(ctx.tx, enterprise_id)
     row = await store.lock_request(ctx.tx, enterprise_id, request_id)
-    if row is None:
+    if row is None or not ctx.reach.everything:
         raise NotFound
     if row["state"] != "open":
         raise Conflict("it has been decided")

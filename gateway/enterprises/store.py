@@ -17,7 +17,7 @@ _LOCK = sql(f"SELECT {_COLUMNS} FROM gateway_applications WHERE application_id =
 _OF_PERSON = sql(
     f"SELECT {_COLUMNS} FROM gateway_applications WHERE person_id = $1 ORDER BY application_id DESC LIMIT 100"
 )
-_OPEN = sql("SELECT COUNT(*) FROM gateway_applications WHERE person_id = $1 AND state = 'applied'")
+_OPEN = sql("SELECT credit_code FROM gateway_applications WHERE person_id = $1 AND state = 'applied'")
 _PAGE = sql(
     f"SELECT {_COLUMNS} FROM gateway_applications WHERE state = $1 AND application_id > $2 "
     "ORDER BY application_id LIMIT $3"
@@ -44,10 +44,9 @@ async def of_person(db: Queries, person_id: int) -> list[Record]:
     return await db.fetch(_OF_PERSON, person_id)
 
 
-async def open_of(db: Queries, person_id: int) -> int:
-    """How many of a person wait to be decided."""
-    found: int = await db.fetchval(_OPEN, person_id)
-    return found
+async def open_of(db: Queries, person_id: int) -> list[str]:
+    """The credit codes of a person's applications that wait to be decided."""
+    return [row["credit_code"] for row in await db.fetch(_OPEN, person_id)]
 
 
 async def page(db: Queries, state: str, after: int, limit: int) -> list[Record]:

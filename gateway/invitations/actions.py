@@ -41,7 +41,7 @@ class NotInvited(NotFound):
     CreateInvitation,
     needs=MEMBERS_MANAGE,
     step_up="sign",
-    step_up_when=describe.gives_top,
+    step_up_when=describe.opens_doors,
     describe=describe.giving_roles,
 )
 async def create(ctx: Context, command: CreateInvitation) -> NewInvitation:
@@ -73,13 +73,17 @@ async def create(ctx: Context, command: CreateInvitation) -> NewInvitation:
 
 @action(ListInvitations, needs=MEMBERS_MANAGE, audited=False)
 async def list_invitations(ctx: Context, command: ListInvitations) -> list[Invitation]:
-    """The newest hundred, whatever has become of them."""
-    return [_shown(ctx, row) for row in await store.latest(ctx.tx, ctx.enterprise_id)]
+    """The newest hundred, whatever has become of them; one's own, where one's right reaches some departments only."""
+    rows = await store.latest(ctx.tx, ctx.enterprise_id)
+    return [_shown(ctx, row) for row in rows if _is_mine(ctx, row)]
 
 
 @action(RevokeInvitation, needs=MEMBERS_MANAGE)
 async def revoke(ctx: Context, command: RevokeInvitation) -> None:
     """Nobody comes in by it any more; who has come stays."""
+    row = await store.lock(ctx.tx, ctx.enterprise_id, command.invitation_id)
+    if row is None or not _is_mine(ctx, row):
+        raise NotFound
     if not await store.revoke(ctx.tx, ctx.enterprise_id, command.invitation_id, ctx.clock.now()):
         raise NotFound
     ctx.audit(object=command.invitation_id)
@@ -125,6 +129,11 @@ async def accept(ctx: Context, command: AcceptInvitation) -> int:
     await store.use(ctx.tx, enterprise_id, invitation_id)
     ctx.audit(object=invitation_id, enterprise_id=enterprise_id, after=roles)
     return int(enterprise_id)
+
+
+def _is_mine(ctx: Context, row: Record) -> bool:
+    """Whether the caller may see it and take it back: who manages some departments only, what they made."""
+    return ctx.reach.everything or row["created_by"] == ctx.caller.person_id
 
 
 async def _open(ctx: Context, code: str) -> Record:

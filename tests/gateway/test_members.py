@@ -196,6 +196,12 @@ async def test_a_role_reaches_its_departments_only(world: World) -> None:
         token=clerk,
     )
     assert outside.status == 403
+    theirs = (await _call(world, admin, "invitations.create")).body["invitation_id"]
+    own = await _call(world, clerk, "invitations.create", departments=[{"department_id": mine}])
+    listed = (await _call(world, clerk, "invitations.list")).body
+    assert [one["invitation_id"] for one in listed] == [own.body["invitation_id"]]
+    assert (await _call(world, clerk, "invitations.revoke", invitation_id=theirs)).status == 404
+    assert (await _call(world, clerk, "enterprises.join_requests")).body == [], "they are in no department"
 
 
 async def _clerk(world: World, admin: str, login: str, department: str, name: str) -> tuple[str, str]:
