@@ -99,6 +99,10 @@ INTERNAL: Final = Access("internal")  # only other services, on whosever behalf;
 _LEAST: Final = {PERSON: Level.GUEST, REGISTERED: Level.REGISTERED, MEMBER: Level.MEMBER}
 
 
+PERMISSION_TITLES: Final[dict[str, str]] = {}
+"""The title of every permission this process has imported, by its name: for what people read."""
+
+
 @dataclass(frozen=True, slots=True)
 class Permission:
     """A right that roles hold: ``object:verb``, its Chinese `title`, and the built-in roles that have it to begin with.
@@ -119,6 +123,7 @@ class Permission:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "roles", frozenset(self.roles))
+        PERMISSION_TITLES[self.name] = self.title
         known = STAFF if self.realm == "enterprise" else BANK
         if not _NAME.fullmatch(self.name):
             raise TypeError(f"{self.name!r} does not name a permission: object:verb")
@@ -311,7 +316,7 @@ _LEVEL: Final = "level is {} or more: it is {}"
 _TOO_LOW: Final = {
     Level.GUEST: "log in first",
     Level.REGISTERED: "complete the registration first",
-    Level.MEMBER: "the membership has ended",
+    Level.MEMBER: "no member of an enterprise, or not any more",
     Level.CONTRACTED: "the enterprise has not signed with the bank",
 }
 

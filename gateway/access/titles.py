@@ -1,8 +1,10 @@
-"""What built-in roles and reaches are called."""
+"""What built-in roles, reaches, permissions and decisions are called."""
 
 from __future__ import annotations
 
 from typing import Final
+
+from core.access import PERMISSION_TITLES
 
 TITLES: Final = {
     "employee": "员工",
@@ -17,3 +19,16 @@ TITLES: Final = {
     "bank_administrator": "系统管理",
 }
 REACHES: Final = {"own": "本人", "department": "本部门", "tree": "本部门及下级", "enterprise": "全企业"}
+CONTRACT_STEPS: Final = {
+    "pass": "通过",
+    "return": "退回",
+    "reject": "拒绝",
+    "suspend": "暂停",
+    "resume": "恢复",
+    "end": "终止",
+}
+
+
+def title_of(permission: str) -> str:
+    """What a permission is called; of a service that is not in this process, its name."""
+    return PERMISSION_TITLES.get(permission, permission)

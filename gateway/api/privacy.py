@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from core.actions import Command, Id, Permission, Value
-from gateway.api.codes import Code, CodeSent
 from gateway.api.enterprises import Reason
 
 PRIVACY_UNMASK = Permission(
@@ -68,14 +67,8 @@ class FetchExport(Command[PersonalData], action="gateway.privacy.fetch_export"):
     task_id: Id
 
 
-class SendEraseCode(Command[CodeSent], action="gateway.privacy.send_erase_code"):
-    """Ask for the code without which nobody is erased."""
-
-
 class EraseMe(Command[PrivacyTask], action="gateway.privacy.erase"):
     """Leave everything and be forgotten. Cannot be undone."""
-
-    code: Code
 
 
 class UnmaskPerson(Command[Unmasked], action="gateway.privacy.unmask"):

@@ -109,7 +109,7 @@ async def list_contracts(ctx: Context, command: ListContracts) -> list[Contract]
     ]
 
 
-@action(DecideContract, needs=CONTRACTS_REVIEW)
+@action(DecideContract, needs=CONTRACTS_REVIEW, step_up="sign", describe=describe.deciding_contract)
 async def decide(ctx: Context, command: DecideContract) -> Contract:
     """Pass, suspend, resume and end by two persons; return and reject by one. Rights follow at once."""
     enterprise_id, step = command.enterprise_id, Step(command.decision)

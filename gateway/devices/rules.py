@@ -1,7 +1,9 @@
 """What the gateway promises about devices, decided without I/O.
 
 A device is trusted once its key was bound with a second factor. Logging in on a trusted one is two factors: something
-known and something had. For a day after it was bound it is new, and what moves money asks for more.
+known and something had. For a day after it was bound it is new: its signature confirms nothing
+(`gateway.stepup.rules.ways`), so it neither gives roles nor shows or exports anybody's data, nor revokes other devices
+by itself.
 """
 
 from __future__ import annotations

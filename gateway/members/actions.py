@@ -31,7 +31,7 @@ from gateway.stepup import describe
     needs=MEMBERS_MANAGE,
     idempotent=True,
     step_up="sign",
-    step_up_when=describe.gives_top,
+    step_up_when=describe.gives_power,
     describe=describe.giving_roles,
 )
 async def add_member(ctx: Context, command: AddMember) -> Member:
@@ -84,7 +84,7 @@ async def add(ctx: Context, command: AddMember) -> Member:
     ChangeMember,
     needs=MEMBERS_MANAGE,
     step_up="sign",
-    step_up_when=describe.gives_top,
+    step_up_when=describe.changes_roles,
     describe=describe.giving_roles,
 )
 async def change_member(ctx: Context, command: ChangeMember) -> Member:
@@ -124,7 +124,7 @@ async def change(ctx: Context, command: ChangeMember) -> Member:
     return after
 
 
-@action(EndMembership, needs=MEMBERS_MANAGE)
+@action(EndMembership, needs=MEMBERS_MANAGE, step_up="sign", describe=describe.ending)
 async def end_membership(ctx: Context, command: EndMembership) -> None:
     """Somebody leaves the enterprise: sessions there end at once, conversations follow with the event."""
     await end(ctx, command)

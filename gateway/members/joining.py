@@ -81,7 +81,8 @@ async def release(ctx: Context, enterprise_id: int, person_id: int, *, last_may:
 
 async def checked_roles(ctx: Context, enterprise_id: int, roles: Collection[str]) -> str:
     """The enterprise's kind, if all these roles are there: built-in ones of the kind, or its own. Raises `Invalid`,
-    the same for another enterprise's role and one that nobody has made."""
+    the same for another enterprise's role and one that nobody has made; and for roles that would make one person maker
+    and reviewer."""
     found = await store.enterprise(ctx.tx, enterprise_id)
     if found is None or found["state"] != store.ACTIVE:
         raise NotFound
@@ -91,6 +92,8 @@ async def checked_roles(ctx: Context, enterprise_id: int, roles: Collection[str]
         unknown -= set(await access.own_roles(ctx.tx, enterprise_id))
     if unknown:
         raise Invalid("there is no such role here")
+    if {"finance_maker", "finance_reviewer"} <= set(roles):
+        raise Invalid("nobody reviews what they make: maker or reviewer")
     return kind
 
 

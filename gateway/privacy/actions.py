@@ -17,7 +17,6 @@ from gateway.api import (
     CONTACTS_REVEAL,
     PRIVACY_AUDIT,
     PRIVACY_UNMASK,
-    CodeSent,
     EraseMe,
     FetchExport,
     ListPrivacyTasks,
@@ -27,19 +26,17 @@ from gateway.api import (
     ReasonGiven,
     RequestExport,
     RevealMember,
-    SendEraseCode,
     Unmasked,
     UnmaskPerson,
 )
-from gateway.codes.issue import issue, redeem
 from gateway.departments import store as departments
 from gateway.identity import store as people
 from gateway.members.joining import release
 from gateway.parts import parts
 from gateway.people.phones import phone_of
 from gateway.privacy import jobs, rules, store
-from gateway.registration.actions import WRONG_CODE
 from gateway.sessions.ending import end_all
+from gateway.stepup import describe
 from gateway.support import store as reasons
 from gateway.support.reasons import because
 
@@ -58,14 +55,26 @@ _LOOKED_AT: Final = (
 # --- unmasking --------------------------------------------------------------------------------------------------------
 
 
-@action(UnmaskPerson, needs=PRIVACY_UNMASK, limit=Rate(burst=10, per_s=0.02))
+@action(
+    UnmaskPerson,
+    needs=PRIVACY_UNMASK,
+    limit=Rate(burst=10, per_s=0.02),
+    step_up="sign",
+    describe=describe.revealing,
+)
 async def unmask(ctx: Context, command: UnmaskPerson) -> Unmasked:
     """A person's name and number in clear, for the bank's support. The reason is kept with who asked."""
     await because(ctx, command.person_id, command.reason)
     return await _clear(ctx, command.person_id)
 
 
-@action(RevealMember, needs=CONTACTS_REVEAL, limit=Rate(burst=30, per_s=0.1))
+@action(
+    RevealMember,
+    needs=CONTACTS_REVEAL,
+    limit=Rate(burst=30, per_s=0.1),
+    step_up="sign",
+    describe=describe.revealing,
+)
 async def reveal_member(ctx: Context, command: RevealMember) -> Unmasked:
     """The number of a member of one's own enterprise in clear. The reason is kept with who asked."""
     person_id = command.person_id
@@ -120,7 +129,7 @@ async def tasks(ctx: Context, command: ListPrivacyTasks) -> list[PrivacyTask]:
     return [_shown(row) for row in await store.tasks(ctx.tx, ctx.caller.person_id)]
 
 
-@action(FetchExport, needs=PERSON)
+@action(FetchExport, needs=PERSON, step_up="sign", describe=describe.exporting)
 async def fetch_export(ctx: Context, command: FetchExport) -> PersonalData:
     """The copy of one's own data that was made, until its time is over."""
     row = await store.task(ctx.tx, command.task_id)
@@ -136,33 +145,18 @@ async def fetch_export(ctx: Context, command: FetchExport) -> PersonalData:
 # --- being forgotten --------------------------------------------------------------------------------------------------
 
 
-@action(SendEraseCode, needs=PERSON, limit=Rate(burst=5, per_s=0.02))
-async def send_erase_code(ctx: Context, command: SendEraseCode) -> CodeSent:
-    """Send a code to one's own phone, bound to being erased."""
-    person_id = ctx.caller.person_id
-    return await issue(
-        ctx,
-        await _own_phone(ctx),
-        "erase",
-        about=str(person_id),
-        template="confirm",
-        params={"what": "注销账户（不可恢复）"},
-    )
-
-
-@action(EraseMe, needs=PERSON, transaction=False, limit=Rate(burst=5, per_s=0.02))
+@action(
+    EraseMe,
+    needs=PERSON,
+    limit=Rate(burst=5, per_s=0.02),
+    step_up="sign",
+    describe=describe.erasing,
+)
 async def erase(ctx: Context, command: EraseMe) -> PrivacyTask:
     """Leave every enterprise, end every session, and be forgotten; what the law keeps is kept under the id alone.
 
     Refused for an enterprise's last administrator, who hands over first, and for the bank's staff.
     """
-    phone, about = await ctx.transact(_own_phone), str(ctx.caller.person_id)
-    if not await ctx.transact(redeem, phone, "erase", command.code.get_secret_value(), about):
-        raise Forbidden(WRONG_CODE)
-    return await ctx.transact(_erase)
-
-
-async def _erase(ctx: Context) -> PrivacyTask:
     person_id = ctx.caller.person_id
     await people.lock_person(ctx.tx, person_id)
     kinds = await people.kinds_of(ctx.tx, person_id)
@@ -177,14 +171,6 @@ async def _erase(ctx: Context) -> PrivacyTask:
     # sessions are remembered until their last token has expired: edges that start meanwhile refuse them by that
     late = timedelta(seconds=ctx.runtime.settings.access_token_s + 60)
     return await _ask(ctx, person_id, "erase", jobs.ERASE, late)
-
-
-async def _own_phone(ctx: Context) -> str:
-    row = await people.person(ctx.tx, ctx.caller.person_id)
-    phone = None if row is None else phone_of(ctx.columns, row)
-    if phone is None:
-        raise NotFound
-    return phone
 
 
 async def _ask(ctx: Context, person_id: int, kind: str, job: str, after: timedelta) -> PrivacyTask:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from core.actions import PERSON, Context, Rate, action
-from core.clock import from_ms
+from core.clock import from_ms, to_ms
 from core.db import Record
 from core.device_key import DeviceKey, unb64url
 from core.dispatch import parse
@@ -14,6 +14,7 @@ from core.stepup.evidence import Evidence
 from gateway.api import BeginStepUp, CodeSent, ProveStepUp, SendStepUpCode, StepUpChallenge, StepUpProven
 from gateway.codes.issue import issue, redeem
 from gateway.devices import store as devices
+from gateway.devices.rules import is_new
 from gateway.factors.check import phone_as_factor, totp_is_right
 from gateway.factors.store import has_totp
 from gateway.parts import parts
@@ -38,9 +39,12 @@ async def begin(ctx: Context, command: BeginStepUp) -> StepUpChallenge:
     if asked.step_up_when is not None and not asked.step_up_when(wanted, who):
         raise Conflict("this needs no confirmation")
     own = await devices.of_person(ctx.tx, who.person_id)
+    new_s = ctx.runtime.settings.device_new_s
+    here = [row for row in own if row["jkt"] == who.jkt]
     means = rules.Means(
-        trusted_here=who.jkt in [row["jkt"] for row in own],
-        devices=len(own),
+        trusted_here=bool(here),
+        new_here=any(is_new(to_ms(row["bound_at"]), now_ms, new_s) for row in here),
+        devices=len(own) - len(here),
         totp=await has_totp(ctx.tx, who.person_id),
         phone=await phone_as_factor(ctx) is not None,
     )
@@ -102,7 +106,7 @@ async def prove(ctx: Context, command: ProveStepUp) -> StepUpProven:
         raise Invalid("a signature or a code, as the way asks")
     if command.way != "sign":
         who = ctx.caller
-        one = await tries.again(ctx, tries.count, f"step-up of {who.person_id}", who.person_id, who.device)
+        one = await tries.again(ctx, tries.count, f"step-up of {who.person_id}", who.person_id)
         if not await ctx.transact(_redeem, command):
             raise Forbidden("the code is not right, or not any more")
         await ctx.transact(tries.succeeded, one)

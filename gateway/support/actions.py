@@ -25,6 +25,7 @@ from gateway.people.phones import shown_phone
 from gateway.proposals import store as proposals
 from gateway.proposals.second import seconded
 from gateway.sessions.ending import end_all
+from gateway.stepup import describe
 from gateway.support import store
 from gateway.support.reasons import because
 
@@ -46,7 +47,7 @@ async def find(ctx: Context, command: FindPerson) -> PersonCard:
     return await _card(ctx, person_id)
 
 
-@action(DisablePerson, needs=PEOPLE_SUPPORT)
+@action(DisablePerson, needs=PEOPLE_SUPPORT, step_up="sign", describe=describe.disabling)
 async def disable(ctx: Context, command: DisablePerson) -> PersonCard:
     """Disable a person at once; every session ends, nobody logs in. Not oneself, and not another of the staff."""
     await _customer(ctx, command.person_id)
@@ -60,7 +61,7 @@ async def disable(ctx: Context, command: DisablePerson) -> PersonCard:
     return await _card(ctx, command.person_id)
 
 
-@action(EnablePerson, needs=PEOPLE_SUPPORT)
+@action(EnablePerson, needs=PEOPLE_SUPPORT, step_up="sign", describe=describe.enabling)
 async def enable(ctx: Context, command: EnablePerson) -> PersonCard:
     """Let a person log in again, when a second one of the staff decides the same."""
     row = await _customer(ctx, command.person_id)
@@ -74,7 +75,7 @@ async def enable(ctx: Context, command: EnablePerson) -> PersonCard:
     return await _card(ctx, command.person_id)
 
 
-@action(ForgetFactors, needs=PEOPLE_SUPPORT)
+@action(ForgetFactors, needs=PEOPLE_SUPPORT, step_up="sign", describe=describe.forgetting_factors)
 async def forget_factors(ctx: Context, command: ForgetFactors) -> PersonCard:
     """Take a person's second factors away, when a second one of the staff decides the same; every session ends."""
     await _customer(ctx, command.person_id)

@@ -29,6 +29,7 @@ from gateway.api import (
     WebhookSecret,
 )
 from gateway.parts import parts
+from gateway.stepup import describe
 from gateway.webhooks import rules, store
 
 _STATES = ("waiting", "delivered", "failed")
@@ -44,7 +45,7 @@ async def events(ctx: Context, command: ListEventKinds) -> list[EventKind]:
     ]
 
 
-@action(AddWebhook, needs=WEBHOOKS_MANAGE)
+@action(AddWebhook, needs=WEBHOOKS_MANAGE, step_up="sign", describe=describe.sending_out)
 async def add(ctx: Context, command: AddWebhook) -> NewWebhook:
     """Have events sent to a URL from now on. The answer is the only place where its secret is shown."""
     have = parts(ctx)
@@ -67,7 +68,7 @@ async def list_webhooks(ctx: Context, command: ListWebhooks) -> list[Webhook]:
     return [Webhook(**_plain(row)) for row in await store.of_enterprise(ctx.tx, ctx.enterprise_id)]
 
 
-@action(ChangeWebhook, needs=WEBHOOKS_MANAGE)
+@action(ChangeWebhook, needs=WEBHOOKS_MANAGE, step_up="sign", describe=describe.sending_out)
 async def change(ctx: Context, command: ChangeWebhook) -> Webhook:
     """Change URL, events or state. Enabling begins with what has waited meanwhile."""
     row = await _locked(ctx, command.webhook_id)
@@ -90,7 +91,7 @@ async def change(ctx: Context, command: ChangeWebhook) -> Webhook:
     return Webhook(**_plain(await _locked(ctx, command.webhook_id)))
 
 
-@action(RenewWebhookSecret, needs=WEBHOOKS_MANAGE)
+@action(RenewWebhookSecret, needs=WEBHOOKS_MANAGE, step_up="sign", describe=describe.renewing_webhook)
 async def renew_secret(ctx: Context, command: RenewWebhookSecret) -> WebhookSecret:
     """A new secret. Deliveries are signed with both until the old one ends."""
     row = await _locked(ctx, command.webhook_id)

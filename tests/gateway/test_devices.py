@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import asyncpg
+import orjson
 import pytest
 
 from gateway.demo import PEOPLE
@@ -14,6 +16,19 @@ from tests.stepup import proven
 
 ME = "gateway.identity.me"
 PHONES = {login: phone for login, _, phone, _ in PEOPLE}
+
+
+async def happened(world: World, person_id: str) -> list[dict[str, Any]]:
+    """The events about a person that wait to be handled."""
+    url = world.runtime.settings.database_url
+    assert url is not None
+    connection = await asyncpg.connect(url.get_secret_value(), ssl=False)
+    try:
+        rows = await connection.fetch("SELECT body FROM core_outbox ORDER BY event_id")
+    finally:
+        await connection.close()
+    events = [orjson.loads(row[0]) for row in rows]
+    return [one for one in events if str(one.get("person_id")) == person_id]
 
 
 class Phone:
@@ -188,3 +203,41 @@ async def test_a_session_without_a_key_cannot_bind_and_ends_sooner(world: World)
     assert answer.status == 403
     hours = (body["session_expires_ms"] - world.clock.now_ms()) / 3_600_000
     assert hours == pytest.approx(12)
+
+
+@pytest.mark.requirement("S07")
+async def test_a_new_device_begins_with_reduced_rights_and_the_others_hear_of_it(world: World) -> None:
+    """Bound a moment ago with a second factor, it confirms nothing by its own signature: no roles, no data, no
+    other devices revoked. A day later it does."""
+    old, new = Phone(world, "wangfang", name="old"), Phone(world, "wangfang", name="new")
+    await old.login()
+    assert (await old.bind()).status == 200
+    role = {"action": "gateway.access.create_role", "fields": {"name": "前台", "grants": []}}
+    begun = await old.call("gateway.stepup.begin", role)
+    assert begun.body["ways"] == ["sms"], "the first one, new too, with nothing older beside it"
+    world.clock.advance(int(world.runtime.settings.device_new_s * 1000))
+    await old.login()
+    await new.login()
+    assert (await new.bind()).status == 200
+    other = str(world.people["yangmin"].person_id)
+    sensitive: list[tuple[str, dict[str, Any]]] = [
+        ("identity.change_member", {"person_id": other, "roles": ["employee", "boss"]}),
+        ("privacy.reveal_member", {"person_id": other, "reason": "联系"}),
+        ("privacy.fetch_export", {"task_id": "1"}),
+        ("privacy.erase", {}),
+    ]
+    for action, fields in sensitive:
+        wanted = {"action": f"gateway.{action}", "fields": fields}
+        refused = await new.call("gateway.stepup.begin", wanted)
+        assert (refused.status, refused.body["errors"]["code"]) == (403, "no_way_to_confirm"), action
+        assert (await old.call("gateway.stepup.begin", wanted)).body["ways"] == ["sign"], action
+    revoking = {"action": "gateway.devices.revoke", "fields": {"jkt": old.jkt}}
+    assert (await new.call("gateway.stepup.begin", revoking)).body["ways"] == ["sms"], "not by itself"
+    told = [
+        one for one in await happened(world, old.body["person"]["person_id"]) if one.get("jkt") != old.jkt
+    ]
+    assert any(one.get("device") == "new" for one in told), "a login from where the account was never used"
+    assert any(one.get("jkt") == new.jkt for one in told), "and that the device is trusted"
+    world.clock.advance(int(world.runtime.settings.device_new_s * 1000))
+    await new.login()
+    assert (await new.call("gateway.stepup.begin", role)).body["ways"] == ["sign"]

@@ -11,7 +11,6 @@ import pytest
 
 from core.background import Background
 from tests.gateway.conftest import World
-from tests.gateway.sms import newest_code, wrong
 from tests.gateway.test_joining import call, staff
 from tests.gateway.test_registration import registered
 
@@ -123,10 +122,7 @@ async def test_being_forgotten(world: World) -> None:
     token, person_id = person["access_token"], int(person["person"]["person_id"])
     await world.join(person_id, world.people["wangfang"].enterprise_id)
     world.clock.advance(60_000)
-    assert (await call(world, token, "privacy.send_erase_code")).status == 200
-    code = await newest_code(world, "13400000002")
-    assert (await call(world, token, "privacy.erase", code=wrong(code))).status == 403
-    erased = await call(world, token, "privacy.erase", code=code)
+    erased = await call(world, token, "privacy.erase")
     assert erased.status == 200, erased.body
     assert (await call(world, token, "identity.me")).status == 401
     assert (await world.client.login("gengxin", "mist over nine hills")).status == 401
@@ -160,12 +156,8 @@ async def test_being_forgotten(world: World) -> None:
 async def test_who_holds_an_enterprise_hands_over_first(world: World) -> None:
     boss = (await world.login("zhoutao"))["access_token"]
     world.clock.advance(60_000)
-    assert (await call(world, boss, "privacy.send_erase_code")).status == 200
-    code = await newest_code(world, world.people["zhoutao"].phone)
-    assert (await call(world, boss, "privacy.erase", code=code)).status == 409
+    assert (await call(world, boss, "privacy.erase")).status == 409
     assert (await call(world, boss, "identity.me")).status == 200
     clerk = await staff(world, "helei")
     world.clock.advance(60_000)
-    assert (await call(world, clerk, "privacy.send_erase_code")).status == 200
-    code = await newest_code(world, world.people["helei"].phone)
-    assert (await call(world, clerk, "privacy.erase", code=code)).status == 409
+    assert (await call(world, clerk, "privacy.erase")).status == 409

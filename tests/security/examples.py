@@ -79,14 +79,19 @@ EXAMPLES: dict[str, Example] = {
     ),
     "gateway.codes.send": Example(lambda t: {"phone": "13899990001", "purpose": "login"}, "answered"),
     "gateway.registration.login": Example(
-        lambda t: {"phone": "13899990002", "code": "000000", "device": "example"}
+        lambda t: {"phone": "13899990002", "ticket": "-" * 43, "code": "000000", "device": "example"}
     ),
     "gateway.registration.agreement": Example(_none, "answered"),
     "gateway.registration.complete": Example(
         lambda t: {"name": "张三", "password": "a good long one", "agreement": "2026-11"}, "answered"
     ),
     "gateway.registration.reset_password": Example(
-        lambda t: {"phone": "13899990003", "code": "000000", "password": "a good long one"}
+        lambda t: {
+            "phone": "13899990003",
+            "ticket": "-" * 43,
+            "code": "000000",
+            "password": "a good long one",
+        }
     ),
     "gateway.registration.change_password": Example(
         lambda t: {"old_password": "not the owner's", "password": "a good long one"}
@@ -145,8 +150,7 @@ EXAMPLES: dict[str, Example] = {
     "gateway.privacy.request_export": Example(_none, "answered"),
     "gateway.privacy.tasks": Example(_none, "answered"),
     "gateway.privacy.fetch_export": Example(lambda t: {"task_id": str(t.task_id)}),
-    "gateway.privacy.send_erase_code": Example(_none, "answered"),
-    "gateway.privacy.erase": Example(lambda t: {"code": "000000"}),
+    "gateway.privacy.erase": Example(_none, "answered"),
     "gateway.identity.refresh": Example(lambda t: {"refresh_token": "x" * 43, "device": "example"}),
     "gateway.identity.logout": Example(_none, "answered"),
     "gateway.identity.me": Example(_none, "answered"),

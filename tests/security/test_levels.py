@@ -24,7 +24,7 @@ MAY: dict[str, str] = {
         gateway.access.mine gateway.identity.logout gateway.identity.list_sessions gateway.identity.me
         gateway.identity.revoke_session gateway.identity.switch_enterprise gateway.invitations.look
         gateway.privacy.erase gateway.privacy.fetch_export gateway.privacy.request_export
-        gateway.privacy.send_erase_code gateway.privacy.tasks gateway.registration.complete
+        gateway.privacy.tasks gateway.registration.complete
     """,
     "registered": """
         gateway.enterprises.apply gateway.enterprises.ask_to_join gateway.enterprises.find

@@ -34,6 +34,7 @@ from gateway.oauth.apps import rules, store
 from gateway.oauth.parts import oauth
 from gateway.oauth.rules import digest
 from gateway.parts import parts
+from gateway.stepup import describe
 
 _FEW = Rate(burst=20, per_s=0.2)  # nobody registers apps by the hundred
 
@@ -172,7 +173,7 @@ async def list_apps(ctx: Context, command: ListApps) -> list[App]:
 # --- installing -------------------------------------------------------------------------------------------------------
 
 
-@action(InstallApp, needs=APPS_MANAGE)
+@action(InstallApp, needs=APPS_MANAGE, step_up="sign", describe=describe.installing)
 async def install(ctx: Context, command: InstallApp) -> Installation:
     """Let an app into the own enterprise with these scopes at most, or change them; risky ones only for a time."""
     client = await store.client(ctx.tx, command.app_id)
