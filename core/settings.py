@@ -180,6 +180,13 @@ class Settings(BaseSettings):
     )  # of one that anybody with its tokens could go on
     session_bearer_absolute_s: float = Field(default=12 * 3600.0, gt=0)  # a working day
     bearer_sessions: bool = True  # False: nobody logs in without a key
+    possession_roles: Words = (
+        "bank_operator",
+        "bank_reviewer",
+        "bank_auditor",
+        "bank_support",
+        "bank_administrator",
+    )  # who has one of these works with a key's proof only; add administrator where every client has keys
     sessions_max: int = Field(default=10, ge=1)  # of a person: some devices with an app and a browser each
     revocation_poll_s: float = Field(
         default=10.0, gt=0, le=20
@@ -364,6 +371,7 @@ class Settings(BaseSettings):
 
     @field_validator(
         "roles",
+        "possession_roles",
         "gateway_hosts",
         "gateway_origins",
         "gateway_trusted_proxies",

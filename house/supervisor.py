@@ -178,6 +178,8 @@ class Supervisor:
 
     def _environ(self) -> dict[str, str]:
         return {
+            # who tries the demonstration by hand has no key; `nobody` is no role
+            **({"BANKHUB_POSSESSION_ROLES": "nobody"} if self._demo else {}),
             **addresses(self._engines),
             "BANKHUB_VAR_DIR": str(self.var),
             "BANKHUB_GATEWAY_PORT": str(self.settings.gateway_port),

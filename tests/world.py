@@ -51,6 +51,7 @@ def settings_for(database: str, var_dir: Path, **changes: Any) -> Settings:
         "s3_endpoint_url": "http://127.0.0.1:9",  # nobody is there; tests of files say where
         "s3_access_key": "nobody",
         "s3_secret_key": "nothing",
+        "possession_roles": (),  # most clients of tests have no keys
     }
     return load({}, **(given | changes))
 

@@ -117,12 +117,17 @@ async def begin(
 
 def access_token(ctx: Context, live: Live, belongs: Belongs, until_ms: int | None = None) -> tuple[str, int]:
     """An access token of this session from now on, and when it expires (ms): never later than the session's idle end,
-    nor than `until_ms`, where it takes the place of one that would expire then."""
+    nor than `until_ms`, where it takes the place of one that would expire then.
+
+    Raises `Forbidden` for a bearer token of who works with a key's proof only (`possession_roles`).
+    """
     absolute_end = from_ms(live.expires_ms)
     end_ms = to_ms(parts(ctx).life(live.jkt).idle_end(ctx.clock.now(), absolute_end))
     if until_ms is not None:
         end_ms = min(end_ms, until_ms)
     roles = next((frozenset(held) for one, _, held in belongs if one == live.enterprise_id), frozenset[str]())
+    if not live.jkt and not roles.isdisjoint(ctx.runtime.settings.possession_roles):
+        raise Forbidden("log in with a proof of possession (DPoP)")
     who = Principal(
         live.person_id,
         live.enterprise_id,

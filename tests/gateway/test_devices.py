@@ -8,6 +8,7 @@ import asyncpg
 import orjson
 import pytest
 
+from core.access import BANK
 from gateway.demo import PEOPLE
 from tests.device import Device
 from tests.gateway.conftest import Answer, World
@@ -241,3 +242,32 @@ async def test_a_new_device_begins_with_reduced_rights_and_the_others_hear_of_it
     world.clock.advance(int(world.runtime.settings.device_new_s * 1000))
     await new.login()
     assert (await new.call("gateway.stepup.begin", role)).body["ways"] == ["sign"]
+
+
+@pytest.mark.requirement("S06")
+async def test_the_banks_staff_work_with_a_key_only(world: World) -> None:
+    """Outside the demonstration: a token that somebody copies is worth nothing."""
+    defaults = type(world.runtime.settings).model_fields["possession_roles"].default
+    assert set(defaults) == BANK
+    changed = world.runtime.settings.model_copy(update={"possession_roles": (*defaults, "administrator")})
+    object.__setattr__(world.runtime, "settings", changed)
+    refused = await world.client.login("wangfang", world.people["wangfang"].password)
+    assert (refused.status, refused.body["detail"]) == (403, "log in with a proof of possession (DPoP)")
+    assert (await Phone(world, "wangfang").login()).status == 200
+    assert await world.login("chenjing"), "others may do without"
+    person, action = world.people["qianyu"], "gateway.factors.complete_login"
+    for proof in ({}, {"DPoP": True}):
+        phone = Phone(world, "qianyu")
+        world.clock.advance(61_000)
+        login = "gateway.identity.login"
+        headers = {"DPoP": phone.proof(login)} if proof else {}
+        fields = {"login": "qianyu", "password": person.password, "device": "desk"}
+        asked = (await world.client.call(login, fields, **headers)).body["errors"]
+        ticket = {"ticket": asked["ticket"], "device": "desk"}
+        send = "gateway.factors.send_login_code"
+        headers = {"DPoP": phone.proof(send)} if proof else {}
+        assert (await world.client.call(send, ticket, **headers)).status == 200
+        code = {"way": "sms", "code": await newest_code(world, person.phone)}
+        headers = {"DPoP": phone.proof(action)} if proof else {}
+        begun = await world.client.call(action, ticket | code, **headers)
+        assert begun.status == (200 if proof else 403), begun.body

@@ -16,7 +16,6 @@ from core.db import Sql
 from core.device_key import b64url
 from core.errors import Forbidden, Invalid
 from core.stepup.store import every_evidence
-from gateway.stepup.describe import TOPS
 from house.keys import write_public
 from house.verify import evidence as verify_evidence
 from house.verify import evidence_bundle
