@@ -51,7 +51,7 @@ class Client:
         if token is not None:
             given["Authorization"] = f"Bearer {token}"
         service, _, purpose = action.rpartition(".")
-        if service == "gateway.registration" and purpose in ("login", "reset_password"):
+        if fields and service == "gateway.registration" and purpose in ("login", "reset_password"):
             fields = {"ticket": self.tickets.get((fields["phone"], purpose), "-" * 43)} | fields
         async with self.session.post(f"{self.url}/v1/{action}", json=fields or {}, headers=given) as answer:
             got = Answer(answer.status, await answer.json(content_type=None), answer.headers)

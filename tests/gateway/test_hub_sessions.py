@@ -85,3 +85,42 @@ async def test_a_call_over_the_hub_is_confirmed_like_any_other(house: House) -> 
     assert (made[0], made[2]["name"]) == (16, "前台")
     again = await socket.ask(15, name, fields | {"name": "前台"}, "a-key-4", None, None, str(number))
     assert (again[0], again[2]) == (21, "forbidden"), "once"
+
+
+@pytest.mark.requirement("S02")
+async def test_switching_ends_what_is_open_in_the_other_enterprise(house: House) -> None:
+    """On the node where it is, and old tokens let nobody in anywhere; the person's other devices hear of a new one."""
+    body = await house.login("lina", None, "switching")
+
+    async def token() -> Token:
+        return Token(body["access_token"], body["access_expires_ms"])
+
+    async with Client(house.nodes[1].hub, token, device="switching") as client:
+        await client.online()
+        other = next(
+            one for one in body["enterprises"] if one["enterprise_id"] != body["enterprise"]["enterprise_id"]
+        )
+        moved = await house.post(
+            "gateway.identity.switch_enterprise",
+            {"enterprise_id": other["enterprise_id"]},
+            Authorization=f"Bearer {body['access_token']}",
+        )
+        async with asyncio.timeout(4):
+            while client.ended is None:
+                await asyncio.sleep(0.01)
+        assert client.ended.code == 4503
+    for node in range(2):
+        assert await house.status(node, "gateway.identity.me", body["access_token"]) == 401
+        assert await house.hello(node, body["access_token"], None) == (22, 4500)
+        assert (await house.hello(node, moved["access_token"], None))[0] == 2
+
+
+@pytest.mark.requirement("S07")
+async def test_the_other_devices_hear_of_a_login_from_elsewhere(house: House) -> None:
+    first = await house.login("zhaolei", None, "first")
+    socket = await house.socket(0, first["access_token"], "first")
+    await house.login("zhaolei", None, "thief")
+    async with asyncio.timeout(10):
+        async for message in socket.ws:
+            if "new_device" in str(message) and "thief" in str(message):
+                break

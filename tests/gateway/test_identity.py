@@ -190,7 +190,7 @@ async def test_adding_and_ending_a_membership(world: World) -> None:
     new = await world.client.login("xinren", GOOD, "new-phone")
     assert new.status == 200
     assert (await _add(world, admin, "13900000001", "k2")).status == 409
-    ended = await world.client.call(
+    ended = await world.call(
         "gateway.identity.end_membership", {"person_id": added.body["person_id"]}, token=admin
     )
     assert ended.status == 200, ended.body
@@ -202,7 +202,7 @@ async def test_adding_and_ending_a_membership(world: World) -> None:
     home = str(world.people["wangfang"].enterprise_id)
     wanted = await world.client.login("xinren", GOOD, "new-phone", enterprise_id=home)
     assert wanted.status == 403
-    again = await world.client.call(
+    again = await world.call(
         "gateway.identity.end_membership", {"person_id": added.body["person_id"]}, token=admin
     )
     assert again.status == 404
@@ -244,7 +244,7 @@ async def test_the_token_of_another_enterprise_ends_with_its_membership(world: W
     token = first.body["access_token"]
     moved = await world.client.call("gateway.identity.switch_enterprise", other, token=token)
     world.clock.advance(1)
-    ended = await world.client.call("gateway.identity.end_membership", {"person_id": home[0]}, token=admin)
+    ended = await world.call("gateway.identity.end_membership", {"person_id": home[0]}, token=admin)
     assert ended.status == 200
     assert (await world.client.call("gateway.identity.list_sessions", token=token)).status == 401
     assert (await world.client.call("gateway.identity.me", token=moved.body["access_token"])).status == 200
@@ -253,14 +253,14 @@ async def test_the_token_of_another_enterprise_ends_with_its_membership(world: W
 async def test_the_last_administrator_cannot_be_removed(world: World) -> None:
     begun = await world.login("wangfang")
     fields = {"person_id": str(world.people["wangfang"].person_id)}
-    ended = await world.client.call("gateway.identity.end_membership", fields, token=begun["access_token"])
+    ended = await world.call("gateway.identity.end_membership", fields, token=begun["access_token"])
     assert ended.status == 409
 
 
 async def test_an_administrator_has_no_power_elsewhere(world: World) -> None:
     admin = (await world.login("wangfang"))["access_token"]
     fields = {"person_id": str(world.people["wuxia"].person_id)}
-    assert (await world.client.call("gateway.identity.end_membership", fields, token=admin)).status == 404
+    assert (await world.call("gateway.identity.end_membership", fields, token=admin)).status == 404
     victim = await world.login("wuxia")
     fields = {"session_id": victim["session_id"]}
     assert (await world.client.call("gateway.identity.revoke_session", fields, token=admin)).status == 404

@@ -11,11 +11,23 @@ from joserfc.jwk import KeySet
 
 from core.access import permissions_of
 from core.actions import Principal
+from core.context import Source
 from core.crypto.ring import TOKENS
-from core.errors import BankhubError, NotFound
+from core.errors import BankhubError, NotFound, Unauthenticated
 from gateway.api import EndMembership, ListGrants, RevokeGrant, RevokeSession, SuspendApp, UninstallApp
 from house import compose
-from tests.gateway.oauth.conftest import SCOPES, SERVER, App, Kit, Verifier, dpop_proof, jwt_header, new_key
+from tests.gateway.oauth.conftest import (
+    SCOPES,
+    SERVER,
+    App,
+    Browser,
+    Kit,
+    Verifier,
+    dpop_proof,
+    jwt_header,
+    new_key,
+)
+from tests.gateway.sms import newest_code
 
 
 @pytest.mark.parametrize("method", ["none", SERVER, "private_key_jwt"])
@@ -327,6 +339,31 @@ async def test_acr_and_denial(kit: Kit) -> None:
     assert denied.query["error"] == "access_denied"
     assert denied.query["state"] == "state-1"
     assert denied.query["iss"] == kit.url
+
+
+@pytest.mark.requirement("S08")
+async def test_a_browser_comes_in_while_many_guess(kit: Kit) -> None:
+    """The page asks for the code that the right password has sent; a browser that was used before is not asked."""
+    app, me = await kit.register(), kit.world.people["zhaolei"]
+    await kit.tokens(app, "zhaolei")
+    for n in range(kit.world.runtime.settings.login_account_burst + 2):
+        with pytest.raises(Unauthenticated):
+            await kit.world.runtime.calls.perform(
+                "gateway.identity.login",
+                {"login": "zhaolei", "password": "wrong", "device": "d"},
+                principal=None,
+                source=Source(f"198.51.100.{n}", "http"),
+            )
+    await kit.authorize(app, Verifier(), prompt="login")
+    assert "code" in (await kit.log_in("zhaolei")).query, "this browser is known"
+    fresh, proof = Browser(kit.world.client.session, kit.world.client.url), Verifier()
+    await kit.authorize(app, proof, browser=fresh)
+    page = await kit.log_in("zhaolei", fresh)
+    assert "验证码" in page.text
+    assert "不正确" not in page.text
+    code = await newest_code(kit.world, me.phone)
+    done = await fresh.answer("factor", code=code)
+    assert (await kit.exchange(app, done.query["code"], proof)).status == 200
 
 
 async def test_the_login_in_a_browser_has_an_end(kit: Kit) -> None:

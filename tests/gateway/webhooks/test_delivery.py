@@ -76,7 +76,7 @@ class Office:
     runner: Runner
 
     async def call(self, name: str, **fields: Any) -> Any:
-        answer = await self.world.client.call(f"gateway.webhooks.{name}", fields, token=self.token)
+        answer = await self.world.call(f"gateway.webhooks.{name}", fields, token=self.token)
         assert answer.status == 200, answer.body
         return answer.body
 
@@ -343,7 +343,7 @@ async def test_the_connection_goes_to_the_address_that_was_checked(world: World,
 
 async def test_what_cannot_be_registered(office: Office) -> None:
     async def add(url: str, *events: str) -> int:
-        answer = await office.world.client.call(
+        answer = await office.world.call(
             "gateway.webhooks.add", {"url": url, "events": list(events)}, token=office.token
         )
         return answer.status
