@@ -44,8 +44,8 @@ C1_NAMES: Final = frozenset(
     challenge changed_by cleaned code consumer contracted conversations created_by credit_code current days
     decided_by decision declared_type dedupe_key delivered departments devices digest document duplicate edge
     enabled ended_why enterprise enterprise_files enterprises entries epoch error etag event event_name events
-    expires exported_no failing_since failures files floor grants head heads history holder identity inline
-    installed_by is_head jkt jwks key key_version kind last last_no last_number last_step lease_holder
+    expires exported_no failing_since failures files floor grants guarded head heads history holder identity
+    inline installed_by is_head jkt jwks key key_version kind last last_no last_number last_step lease_holder
     leased_until level limit link logout_uris mac machine made_id media_type member member_count member_role
     members_version mentions method money_related more multipart must_ack new next next_part nonce numbers
     offered order_key order_no origin outcome own own_key owner owners part part_no permission permissions
@@ -65,6 +65,7 @@ SCOPED: Final[Mapping[str, Class]] = {
     "NewTotp.uri": Class.C3,  # the secret is in it
     "NewInvitation.link": Class.C3,
     "Shown.redirect": Class.C3,  # carries an authorization code
+    "Shown.waiting": Class.C3,  # a login's ticket
     "SignedIn.redirect": Class.C3,
     "Department.members": Class.C1,  # how many
     "EnterpriseInfo.members": Class.C1,

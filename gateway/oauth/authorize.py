@@ -8,7 +8,7 @@ from typing import Any, Final, Protocol
 
 import orjson
 
-from core.actions import INTERNAL, Context, Principal, Rate, action
+from core.actions import INTERNAL, Context, Principal, action
 from core.clock import to_ms
 from core.db import Record
 from core.errors import Unauthenticated
@@ -21,9 +21,10 @@ from gateway.oauth.commands import Offered, Open, Proceed, Push, Reply, Shown
 from gateway.oauth.parts import oauth
 from gateway.oauth.rules import Choice, Refusal, Request, Standing, Step
 from gateway.oauth.sealing import Interaction, seal, unseal
+from gateway.sessions.tries import OFFICE
 
 PUSHED: Final = "urn:ietf:params:oauth:request_uri:"
-RATE: Final = Rate(burst=120, per_s=4.0)  # of one address, which may be an office's
+RATE: Final = OFFICE
 STALE: Final = "这个页面已经失效，请回到应用重新发起。"
 _UNKNOWN: Final = "发起请求的应用未登记或已停用。"
 _ADDRESS: Final = "应用给出的回跳地址与登记的不一致，为保护你的账号，已停止跳转。"

@@ -13,7 +13,7 @@ from tests.gateway.conftest import World
 async def test_the_demonstration_is_seeded_once(world: World) -> None:
     again = await demo.seed(world.runtime)
     assert {p.login: p for p in reversed(again)} == world.people
-    assert len(again) == 16
+    assert len(again) == 17
     path = world.runtime.settings.var_dir / "demo.json"
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     path.unlink()

@@ -86,7 +86,8 @@ async def test_an_enterprise_comes_by_two_of_the_staff(world: World) -> None:
     switched = await call(
         world, token, "identity.switch_enterprise", enterprise_id=done.body["enterprise_id"]
     )
-    me = (await call(world, switched.body["access_token"], "identity.me")).body
+    token = switched.body["access_token"]
+    me = (await call(world, token, "identity.me")).body
     assert me["level"] == "member"
     assert set(me["enterprise"]["roles"]) == {"employee", "administrator"}
     assert me["person"]["person_id"] == begun["person"]["person_id"]

@@ -43,6 +43,7 @@ EVERYTHING = list(dict.fromkeys([*COMMANDS, *RESULTS, *(m for e in HAPPENINGS fo
 ISSUED = {
     "AccessToken",
     "LoggedIn",
+    "AskedCode",  # what the code on its way is good with
     "NewInvitation",
     "NewWebhook",
     "WebhookSecret",
