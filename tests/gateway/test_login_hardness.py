@@ -20,6 +20,7 @@ from gateway.sessions.passwords import Passwords
 from tests.gateway.conftest import World
 from tests.gateway.sms import messages, newest_code
 from tests.gateway.test_devices import Phone
+from tests.gateway.test_factors import Authenticator
 from tests.gateway.test_registration import registered
 from tests.world import settings_for
 
@@ -217,3 +218,25 @@ async def test_colleagues_of_a_guesser_come_in(world: World) -> None:
     assert asked.body["errors"]["code"] == "second_factor_required", "the password alone does not do there"
     world.clock.advance(60_000)
     assert await world.login("zhangwei", "new-too")
+
+
+@pytest.mark.requirement("S08")
+async def test_a_ticket_of_a_wrong_password_is_good_for_nothing(world: World) -> None:
+    """Not even with a right code of the authenticator: while too many guess everybody gets a ticket."""
+    number = "13600009001"
+    app = Authenticator(world, number)
+    await app.enrol((await registered(world, number))["access_token"])
+    for n in range(world.runtime.settings.login_account_burst + 2):
+        with pytest.raises(Unauthenticated):
+            await world.runtime.calls.perform(
+                "gateway.identity.login",
+                {"login": number, "password": "wrong", "device": "d"},
+                principal=None,
+                source=Source(f"198.51.100.{n}", "http"),
+            )
+    world.clock.advance(60_000)
+    refused = await world.client.login(number, "wrong", "thief")
+    ticket = {"ticket": refused.body["errors"]["ticket"], "device": "thief"}
+    for way, code in (("totp", app.code()), ("recovery", app.recovery[0])):
+        tried = await world.client.call("gateway.factors.complete_login", ticket | {"way": way, "code": code})
+        assert tried.status == 401, way
