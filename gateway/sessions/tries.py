@@ -29,7 +29,6 @@ PAGE: Final = "page"
 """The edge (`core.context.Source`) of our own pages: there the device is made of a cookie of ours."""
 
 
-
 @dataclass(frozen=True, slots=True)
 class Try:
     """One try that was counted, by its key; the key of the source; and whether the place is known."""
