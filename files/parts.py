@@ -12,7 +12,7 @@ from core.clock import to_ms
 from core.context import Context
 from core.db import Record
 from files import api
-from files.inspection.kinds import BY_NAME
+from files.inspection.kinds import BY_NAME, name_as
 from files.library import store
 from hub import api as hub
 
@@ -64,7 +64,7 @@ def _shown(row: Record, variants: Sequence[str]) -> api.File:
     facts.pop("items", None)  # a thousand names: files.library.entries
     return api.File(
         file_id=row["file_id"],
-        name=row["name"],
+        name=name_as(row["name"], kind) if ready and kind is not None else row["name"],
         size_bytes=row["stored_bytes"] if ready else row["size_bytes"],
         media_type=kind.media_type if ready and kind is not None else None,
         state=row["state"],

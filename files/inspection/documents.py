@@ -6,7 +6,9 @@ import io
 import math
 import re
 import zipfile
+import zlib
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any, BinaryIO, Final
 from xml.etree import ElementTree as ET
 
@@ -18,6 +20,22 @@ _POINTS: Final = 1_000_000.0  # wider than a hundred posters: no page
 
 
 LIMITS: Final = PageLimits()
+
+# Actions that run, start, open or send something (ISO 32000-1, 12.6.4), by the names that say so. /OpenAction alone
+# only says which page is shown first.
+_ACTIONS: Final = (b"JavaScript", b"Launch", b"SubmitForm", b"ImportData", b"GoToE", b"Rendition", b"RichMedia")
+_NAME_END: Final = rb"(?=[\s/<>\[\]()%{}]|\Z)"
+_DATA: Final = frozenset(("xml", "xbrl", "ofd", "json", "csv", "txt"))  # what electronic vouchers carry with them
+_OBJECTS: Final = re.compile(rb"/ObjStm\b[^\0]{0,400}?stream\r?\n")
+_OBJECTS_BYTES: Final = 256 << 20  # of all objects that are packed; nobody's document has a tenth of it
+
+
+def _spelled(name: bytes) -> bytes:
+    """A name as it may be written: every character also as #xx."""
+    return b"".join(b"(?:%c|#%02x|#%02X)" % (one, one, one) for one in name)
+
+
+_ACTIVE: Final = re.compile(rb"/(?:" + b"|".join(map(_spelled, _ACTIONS)) + rb")" + _NAME_END)
 
 
 def first_page(file: BinaryIO, limits: PageLimits = LIMITS) -> Document | Unreadable:
@@ -31,7 +49,8 @@ def first_page(file: BinaryIO, limits: PageLimits = LIMITS) -> Document | Unread
             return Document(0, True, None)
         return Unreadable("broken")
     try:
-        return _page(document, limits)
+        seen = _page(document, limits)
+        return replace(seen, active=_is_active(file, document)) if isinstance(seen, Document) else seen
     except pypdfium2.PdfiumError:
         return Unreadable("broken")
     except MemoryError:
@@ -57,6 +76,36 @@ def _page(document: Any, limits: PageLimits) -> Document | Unreadable:
     out = io.BytesIO()
     picture.save(out, "JPEG", quality=85, optimize=True)
     return Document(pages, False, Picture("image/jpeg", picture.width, picture.height, out.getvalue()))
+
+
+def _is_active(file: BinaryIO, document: Any) -> bool:
+    """Whether it holds scripts, actions that start or send something, or files that are more than data.
+
+    The engine knows of scripts and files that stand in the document's own lists, however they are packed; anything
+    else is looked for by name, in the file and in the objects that are packed in it.
+    """
+    from pypdfium2 import raw
+
+    if raw.FPDFDoc_GetJavaScriptActionCount(document.raw) > 0:
+        return True
+    for at in range(document.count_attachments()):
+        if document.get_attachment(at).get_name().rpartition(".")[2].lower() not in _DATA:
+            return True
+    file.seek(0)
+    data = file.read()
+    if _ACTIVE.search(data):
+        return True
+    left = _OBJECTS_BYTES
+    for found in _OBJECTS.finditer(data):
+        packed = zlib.decompressobj()
+        try:
+            objects = packed.decompress(data[found.end() : found.end() + (64 << 20)], left)
+        except zlib.error:
+            continue  # not packed in this way, or encrypted
+        left -= len(objects)
+        if _ACTIVE.search(objects) or left <= 0:
+            return True
+    return False
 
 
 # --- Office Open XML ----------------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ What "cleaned" means for each kind, measured in tests/files/test_images.py:
     PNG           lossless, animations too
     GIF           lossless; frames are put together again, times and loops stay
     WebP          lossless where it was, else quality 90: the format does not tell what it was coded with
+    HEIC          becomes a JPEG of quality 92, which every browser shows; the first picture, its film is left
 
 EXIF, XMP, IPTC, comments and whatever follows the picture are gone, ICC profiles stay (an RGB picture without its own
 would have other colours). Maker notes, depth maps and the film in a "live photo" are lost.
@@ -18,12 +19,14 @@ import errno
 import io
 from typing import IO, Any, BinaryIO, Final, cast
 
+import pi_heif
 from PIL import Image, ImageOps, JpegImagePlugin, MpoImagePlugin, PngImagePlugin, UnidentifiedImageError
 
 from files.inspection.values import ImageLimits, Images, Picture, Unreadable
 
 Image.MAX_IMAGE_PIXELS = None  # we ask before anything is decoded, and at the exact number
-_FORMATS: Final = ("JPEG", "PNG", "GIF", "WEBP")  # an MPO is opened as a JPEG
+pi_heif.register_heif_opener(thumbnails=False, depth_images=False, aux_images=False, decode_threads=1)
+_FORMATS: Final = ("JPEG", "PNG", "GIF", "WEBP", "HEIF")  # an MPO is opened as a JPEG
 _ICC_BYTES: Final = 1 << 20  # the largest in use, of printing houses, are half of it
 
 
@@ -50,6 +53,8 @@ def make(file: BinaryIO, clean: BinaryIO | None, limits: ImageLimits = LIMITS) -
         return Unreadable("limit" if error.errno == errno.EFBIG else "broken")
     except (ValueError, SyntaxError, EOFError, IndexError, KeyError, TypeError, OverflowError):
         return Unreadable("broken")  # what Pillow's plugins raise for files that are not as they should be
+    except RuntimeError as error:  # of libheif, where it is no RecursionError
+        return Unreadable("limit" if isinstance(error, RecursionError) else "broken")
 
 
 class _Whole:
@@ -65,8 +70,8 @@ class _Whole:
 
 def _frames(image: Image.Image, limits: ImageLimits) -> int | None:
     """How many, counted only as far as they are allowed; None when there are more."""
-    if image.format in ("JPEG", "MPO"):
-        return 1  # the other pictures of an MPO are depth maps and previews of the camera
+    if image.format in ("JPEG", "MPO", "HEIF"):
+        return 1  # the other pictures of an MPO or HEIC are depth maps and previews of the camera
     width, height = image.size
     allowed = min(limits.frames, max(1, limits.frame_pixels // max(1, width * height)))
     if image.format != "GIF":
@@ -150,6 +155,9 @@ def _clean(
         source.info.pop("exif", None)
         source.save(out, "PNG", save_all=several, icc_profile=profile or None, exif=b"")
         return "lossless"
+    if image.format == "HEIF":
+        upright.convert("RGB").save(out, "JPEG", quality=92, icc_profile=profile, comment=b"", exif=b"", xmp=b"")
+        return "converted"
     if image.format == "GIF":
         image.info.pop("comment", None)
         image.save(out, "GIF", save_all=several, comment=b"")

@@ -76,8 +76,8 @@ def _image(name: str, *extensions: str, inline: bool = True, sniffed: str = "") 
         Family.IMAGE,
         _IMAGE,
         inline=inline,
-        preview=Preview.PICTURE if inline else Preview.NONE,
-        work=Work.IMAGE if inline else Work.NONE,
+        preview=Preview.PICTURE,
+        work=Work.IMAGE,
         sniffed=frozenset((*extensions, *sniffed.split())),
     )
 
@@ -140,9 +140,7 @@ KINDS: Final[tuple[Kind, ...]] = (
     _image("png", "png"),
     _image("webp", "webp"),
     _image("gif", "gif"),
-    _image(
-        "heic", "heic", "heif", inline=False
-    ),  # as it is: few browsers show it, and no wheel we keep reads it
+    _image("heic", "heic", "heif", inline=False),  # which becomes a JPEG: few browsers show it
     Kind(
         *("pdf", "application/pdf", ("pdf",), Family.DOCUMENT, _DOCUMENT, True, Preview.PAGE, Work.PDF),
         frozenset(("pdf",)),
@@ -189,6 +187,13 @@ KINDS: Final[tuple[Kind, ...]] = (
 
 BY_EXTENSION: Final = {extension: kind for kind in KINDS for extension in kind.extensions}
 BY_NAME: Final = {kind.name: kind for kind in KINDS}
+
+
+def name_as(name: str, kind: Kind) -> str:
+    """A cleaned name with an extension of this kind: what came as a HEIC is kept as a JPEG."""
+    stem, _, extension = name.rpartition(".")
+    return name if extension.lower() in kind.extensions else f"{stem}.{kind.extensions[0]}"
+
 
 # Named, so that the sender is told why and not only "unknown".
 EXECUTABLES: Final = frozenset(

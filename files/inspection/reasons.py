@@ -21,6 +21,7 @@ class Reason(StrEnum):
     ENCODING = "encoding"
     DECLARED = "declared"
     MACROS = "macros"
+    SCRIPTED = "scripted"
     TEMPLATE = "template"
     ENCRYPTED = "encrypted"
     ARCHIVE = "archive"
@@ -41,6 +42,7 @@ TEXTS: Final[dict[Reason, str]] = {
     Reason.ENCODING: "文本编码不支持，请另存为 UTF-8 后再发送",
     Reason.DECLARED: "文件内容与声明的类型不一致",
     Reason.MACROS: "不能发送含有宏的文档，请另存为不含宏的格式",
+    Reason.SCRIPTED: "PDF 中含有脚本、自动动作或内嵌文件，请打印或另存为普通 PDF 后再发送",
     Reason.TEMPLATE: "文档引用了外部模板或对象，已拒收",
     Reason.ENCRYPTED: "文件已加密，无法检查其内容",
     Reason.ARCHIVE: "压缩包内有不安全的内容",

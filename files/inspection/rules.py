@@ -14,7 +14,7 @@ from files.inspection import content, kinds, zips
 from files.inspection.kinds import Family, Kind, Work
 from files.inspection.names import clean_name, extension_of
 from files.inspection.reasons import TEXTS, Reason
-from files.inspection.values import Finding, Listing, Office
+from files.inspection.values import Document, Finding, Listing, Office
 
 HEAD_BYTES: Final = 64 << 10  # signatures are in the first few; a comment of a JPEG may be 64 KiB
 TAIL_BYTES: Final = 256 << 10  # the directory of an Office file with two thousand parts
@@ -27,7 +27,7 @@ _SNIFF_BYTES: Final = (
 class Policy:
     """What a bank decides for itself; the defaults are the careful ones."""
 
-    macros: bool = False  # Office files with macros: accepted, and `Verdict.macros` says so
+    macros: bool = False  # Office files with macros, PDFs with scripts: accepted, and `Verdict.macros` says so
     encrypted: bool = False  # archives and documents that no scanner can look into
 
 
@@ -75,10 +75,12 @@ def of_name(clean: str) -> Reason | None:
     return None if extension in kinds.BY_EXTENSION else _of_extension(extension)
 
 
-def confirm(verdict: Verdict, seen: Office | Listing, policy: Policy = CAREFUL) -> Verdict:
-    """An accepted verdict after the workshop has looked into an Office file or an archive."""
+def confirm(verdict: Verdict, seen: Document | Office | Listing, policy: Policy = CAREFUL) -> Verdict:
+    """An accepted verdict after the workshop has looked into a document or an archive."""
     assert verdict.kind is not None
-    if isinstance(seen, Office):
+    if isinstance(seen, Document):
+        reason, macros = (Reason.SCRIPTED if seen.active and not policy.macros else None), seen.active
+    elif isinstance(seen, Office):
         reason = _of_office(verdict.kind, seen, policy)
         macros = verdict.macros or seen.macros
     else:

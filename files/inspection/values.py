@@ -61,7 +61,7 @@ class Picture:
 @dataclass(frozen=True, slots=True)
 class Images:
     """`width` and `height` as seen, turned upright. `cleaned` is whether the clean file was written, and how:
-    ``lossless``, ``requantised`` (same tables, decoded and coded again) or ``reencoded``."""
+    ``lossless``, ``requantised`` (same tables, decoded and coded again), ``reencoded``, or ``converted`` to a JPEG."""
 
     width: int
     height: int
@@ -77,6 +77,7 @@ class Document:
     pages: int
     encrypted: bool
     preview: Picture | None  # none where it cannot be opened without a password
+    active: bool = False  # scripts, actions that start or send something, files in it that are more than data
 
 
 @dataclass(frozen=True, slots=True)

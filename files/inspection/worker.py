@@ -90,8 +90,10 @@ def _done(what: str, file: BinaryIO, out: BinaryIO | None, setup: Setup) -> Answ
 
 def _warm() -> None:
     """Load the plugins now: afterwards each would cost, and a fault of the installation should show at the start."""
+    import pi_heif
     from PIL import GifImagePlugin, Image, JpegImagePlugin, PngImagePlugin, WebPImagePlugin
 
+    assert "libde265" in pi_heif.libheif_info()["decoders"]
     assert all((GifImagePlugin, JpegImagePlugin, PngImagePlugin, WebPImagePlugin))
     Image.new("RGB", (1, 1)).save(io.BytesIO(), "WEBP")
 

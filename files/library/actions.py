@@ -28,7 +28,7 @@ from files.api import (
     RemoveFile,
     Settled,
 )
-from files.inspection.kinds import BY_NAME
+from files.inspection.kinds import BY_NAME, name_as
 from files.library import rules, store
 from files.parts import permit_still, service, shown, visible
 from files.retention import store as retention
@@ -129,9 +129,10 @@ async def locate(ctx: Context, command: Locate) -> Place:
     if not command.visible and not await visible(ctx, [row]):
         raise NotFound("no such file")
     kind = BY_NAME[row["kind"]]
+    name = name_as(row["name"], kind)
     if command.variant == "original":
         return Place(
-            object_id=row["object_id"], size_bytes=row["stored_bytes"], media_type=kind.media_type, name=row["name"],
+            object_id=row["object_id"], size_bytes=row["stored_bytes"], media_type=kind.media_type, name=name,
             digest=row["sha256_digest"], wrapped_key=row["wrapped_key"], inline=kind.inline,
         )  # fmt: skip
     made = (await store.variants(ctx.tx, ctx.enterprise_id, [row["content_id"]])).get(row["content_id"], [])
@@ -139,7 +140,7 @@ async def locate(ctx: Context, command: Locate) -> Place:
         if one["variant"] == command.variant:
             return Place(
                 object_id=one["object_id"], size_bytes=one["size_bytes"], media_type=one["media_type"],
-                name=row["name"].rpartition(".")[0] + "." + one["media_type"].partition("/")[2],
+                name=name.rpartition(".")[0] + "." + one["media_type"].partition("/")[2],
                 digest=row["sha256_digest"], wrapped_key=one["wrapped_key"], inline=True,
             )  # fmt: skip
     raise NotFound("no such variant")

@@ -9,7 +9,7 @@ import orjson
 
 from core.db import Record, Transaction
 from core.errors import BankhubError, Conflict, NotFound
-from files.inspection.kinds import BY_NAME
+from files.inspection.kinds import BY_NAME, name_as
 from files.library import store
 from files.retention import store as retention
 from hub import api as hub
@@ -77,7 +77,7 @@ def _untrue(body: Any, row: Record) -> str | None:
     """What the message says wrongly of its file; None: nothing."""
     facts = orjson.loads(row["facts"]) if row["facts"] else {}
     is_so = {
-        "name": row["name"],
+        "name": name_as(row["name"], BY_NAME[row["kind"]]),
         "size": row["stored_bytes"],
         "type": BY_NAME[row["kind"]].media_type,
         **{name: facts[name] for name in _TOLD if name in facts},

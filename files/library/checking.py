@@ -12,7 +12,7 @@ import asyncio
 import hashlib
 import tempfile
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final
 
@@ -23,7 +23,7 @@ from core.db import Record
 from core.errors import BankhubError
 from files import api
 from files.doors.body import Digests, Ends
-from files.inspection.kinds import Kind, Work
+from files.inspection.kinds import BY_NAME, Kind, Work
 from files.inspection.reasons import Reason
 from files.inspection.rules import Policy, Verdict, confirm, decide
 from files.inspection.scanner import Infected
@@ -187,6 +187,8 @@ class Checker:
             found.reason = str(Reason.UNREADABLE)
             return
         found.facts = {"width": seen.width, "height": seen.height, "colour": seen.placeholder}
+        if seen.cleaned == "converted" and found.verdict is not None:
+            found.verdict = replace(found.verdict, kind=BY_NAME["jpeg"])
         await self._keep_clean(row, path, clean, found)
         await self._add(row, "thumbnail", seen.thumbnail, found)
         await self._add(row, "preview", seen.preview, found)
@@ -194,6 +196,9 @@ class Checker:
     async def _pdf(self, row: Record, seen: Document | Unreadable, found: _Found) -> None:
         if isinstance(seen, Unreadable):
             found.reason = str(Reason.UNREADABLE)
+            return
+        _opened(seen, found, self._policy)
+        if found.reason is not None:
             return
         found.facts = {"pages": seen.pages, "encrypted": seen.encrypted}
         if seen.preview is not None:
@@ -229,8 +234,8 @@ class Checker:
         )
 
 
-def _opened(seen: Office | Listing | Unreadable, found: _Found, policy: Policy) -> None:
-    """What was found in an Office file or an archive."""
+def _opened(seen: Document | Office | Listing | Unreadable, found: _Found, policy: Policy) -> None:
+    """What was found in a document or an archive."""
     if isinstance(seen, Unreadable):
         found.reason = str(Reason.UNREADABLE)
         return

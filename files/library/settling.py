@@ -9,6 +9,7 @@ from core.db import Record, UniqueViolation
 from core.errors import Internal
 from files import api
 from files.api import FileSettled, Settle
+from files.inspection.kinds import BY_NAME, name_as
 from files.library import store
 from files.parts import service
 from files.room import store as room
@@ -43,7 +44,7 @@ async def settle(ctx: Context, command: Settle) -> None:
     )  # fmt: skip
     body = {
         "file_id": str(command.file_id),
-        "name": row["name"],
+        "name": name_as(row["name"], BY_NAME[command.kind]) if command.kind else row["name"],
         "state": command.state,
         "reason": command.reason,
     }

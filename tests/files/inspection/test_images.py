@@ -250,6 +250,30 @@ def test_half_a_picture_is_none(name: str) -> None:
         assert unreadable(data[: len(data) * (part - 1) // part]) == "broken"
 
 
-@pytest.mark.parametrize("data", [b"", b"GIF89a", samples.SVG, samples.exe(), samples.pdf(), samples.heic()])
+def test_a_heic_becomes_a_jpeg_without_its_place() -> None:
+    data = samples.heic()
+    assert b"CanaryPhone" in data
+    seen, clean = made(data)
+    assert (seen.width, seen.height, seen.frames, seen.cleaned) == (64, 48, 1, "converted")
+    assert b"CanaryPhone" not in clean
+    image = opened(clean)
+    assert image.format == "JPEG"
+    assert not image.getexif()
+    assert all(abs(a - b) < 24 for a, b in zip(image.getpixel((32, 24)), (128, 120, 128), strict=True))
+
+
+@pytest.mark.parametrize("cut", [40, 200, 500, 650])
+def test_half_a_heic_is_none(cut: int) -> None:
+    assert unreadable(samples.heic()[:cut]) == "broken"
+
+
+def test_a_heic_that_claims_to_be_large() -> None:
+    before, name, after = samples.heic().partition(b"ispe\0\0\0\0")
+    assert name
+    assert unreadable(before + name + (16_000).to_bytes(4) * 2 + after[8:]) in ("limit", "broken")
+    assert unreadable(samples.heic(), ImageLimits(pixels=64 * 48 - 1)) == "limit"
+
+
+@pytest.mark.parametrize("data", [b"", b"GIF89a", samples.SVG, samples.exe(), samples.pdf(), samples.mp4()])
 def test_what_is_no_picture(data: bytes) -> None:
     assert unreadable(data) == "broken"
