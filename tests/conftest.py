@@ -21,6 +21,7 @@ import asyncpg
 import pytest
 
 from core.embedded import EmbeddedEngines
+from core.s3 import S3
 from tests.security.matrix import pytest_addoption, pytest_configure, pytest_itemcollected
 
 __all__ = ["pytest_addoption", "pytest_configure", "pytest_itemcollected"]
@@ -45,6 +46,17 @@ def engines(open_directory: Path) -> Iterator[EmbeddedEngines]:
     engines.start_blocking()
     try:
         yield engines
+    finally:
+        engines.stop_blocking()
+
+
+@pytest.fixture(scope="session")
+def object_store(open_directory: Path) -> Iterator[S3]:
+    """SeaweedFS of this xdist worker."""
+    engines = EmbeddedEngines(open_directory / "store", {"s3"})
+    engines.start_blocking()
+    try:
+        yield engines.s3
     finally:
         engines.stop_blocking()
 

@@ -83,6 +83,8 @@ async def place(ctx: Context, command: PlaceHold) -> Hold:
     """Keep files whatever is deleted, until the hold is lifted."""
     if (command.kind == "enterprise") != (command.object_id == 0):
         raise Invalid("a hold is of the enterprise, or of one object of it")
+    if command.kind == "file" and not await library.files(ctx.tx, ctx.enterprise_id, [command.object_id]):
+        raise NotFound("no such file")
     hold_id, now = ctx.ids.next(), ctx.clock.now()
     await store.place(
         ctx.tx,

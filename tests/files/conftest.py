@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,7 +16,6 @@ from sqlalchemy import Table
 
 from core.actions import Command, Principal
 from core.clock import SystemClock
-from core.embedded import EmbeddedEngines
 from core.runtime import Runtime
 from core.s3 import S3
 from core.tokens import AccessTokens
@@ -124,17 +123,6 @@ class World:
 def sha256(data: bytes) -> str:
     """As RFC 9530 writes it."""
     return f"sha-256=:{base64.b64encode(hashlib.sha256(data).digest()).decode()}:"
-
-
-@pytest.fixture(scope="session")
-def object_store(open_directory: Path) -> Iterator[S3]:
-    """SeaweedFS of this xdist worker."""
-    engines = EmbeddedEngines(open_directory / "store", {"s3"})
-    engines.start_blocking()
-    try:
-        yield engines.s3
-    finally:
-        engines.stop_blocking()
 
 
 @pytest.fixture(scope="module")

@@ -39,6 +39,9 @@ class Tenant:
     grant_id: int  # what the owner has allowed that app
     webhook_id: int  # of the enterprise
     delivery_id: int  # to that webhook
+    file_id: int  # of the owner, attached to nothing
+    upload_id: int  # of the owner, begun
+    hold_id: int  # in force
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,7 @@ def _conversation(**more: Any) -> Callable[[Tenant], Fields]:
     return lambda tenant: {"conversation_id": str(tenant.conversation_id)} | more
 
 
+_DIGEST = "A" * 43 + "="  # 32 bytes
 _PROOF: Fields = {"method": "none", "client_id": "1"}
 _NEW_APP: Fields = {
     "title": "x",
@@ -258,6 +262,75 @@ EXAMPLES: dict[str, Example] = {
     "gateway.webhooks.deliveries": Example(lambda t: {"webhook_id": str(t.webhook_id)}),
     "gateway.webhooks.resend": Example(lambda t: {"delivery_id": str(t.delivery_id)}),
     "gateway.webhooks.remove": Example(lambda t: {"webhook_id": str(t.webhook_id)}),
+    # files
+    "files.uploads.check": Example(lambda t: {"name": "a.csv", "size_bytes": 10}, "answered"),
+    "files.uploads.begin": Example(lambda t: {"name": "a.csv", "size_bytes": 10}, "answered"),
+    "files.uploads.get": Example(lambda t: {"upload_id": str(t.upload_id)}),
+    "files.uploads.sign_parts": Example(lambda t: {"upload_id": str(t.upload_id), "numbers": [1]}),
+    "files.uploads.finish": Example(lambda t: {"upload_id": str(t.upload_id)}),
+    "files.uploads.abort": Example(lambda t: {"upload_id": str(t.upload_id)}),
+    "files.uploads.keep": Example(
+        lambda t: {
+            "object_id": "1",
+            "name": "a.csv",
+            "size_bytes": 10,
+            "media_type": None,
+            "kind": "csv",
+            "sha256": _DIGEST,
+            "sm3": None,
+            "wrapped_key": None,
+            "key": None,
+        }
+    ),
+    "files.uploads.claim": Example(lambda t: {"upload_id": str(t.upload_id)}),
+    "files.uploads.advance": Example(
+        lambda t: {
+            "upload_id": str(t.upload_id),
+            "epoch": 1,
+            "part": 1,
+            "etag": "x",
+            "size_bytes": 10,
+            "tail_bytes": 0,
+        }
+    ),
+    "files.uploads.complete": Example(
+        lambda t: {"upload_id": str(t.upload_id), "epoch": 1, "kind": None, "sha256": None, "sm3": None}
+    ),
+    "files.uploads.end": Example(lambda t: {"upload_id": str(t.upload_id), "person_id": str(t.owner_id)}),
+    "files.library.get": Example(lambda t: {"file_ids": [str(t.file_id)]}, "answered"),
+    "files.library.list": Example(_none, "answered"),
+    "files.library.links": Example(lambda t: {"file_ids": [str(t.file_id)]}, "answered"),
+    "files.library.remove": Example(lambda t: {"file_id": str(t.file_id)}),
+    "files.library.entries": Example(lambda t: {"file_id": str(t.file_id)}),
+    "files.library.settle": Example(
+        lambda t: {
+            "file_id": str(t.file_id),
+            "state": "ready",
+            "reason": None,
+            "kind": "csv",
+            "sha256": _DIGEST,
+            "size_bytes": 10,
+            "facts": {},
+            "cleaned": None,
+            "variants": [],
+        }
+    ),
+    "files.library.settled": Example(lambda t: {"file_id": str(t.file_id), "wait_s": 0.0}),
+    "files.library.locate": Example(
+        lambda t: {"file_id": str(t.file_id), "variant": "original", "visible": False}
+    ),
+    "files.library.attach": Example(
+        lambda t: {"file_ids": [str(t.file_id)], "holder": "approval", "holder_id": "1"}
+    ),
+    "files.library.release": Example(lambda t: {"file_ids": None, "holder": "approval", "holder_id": "1"}),
+    "files.room.usage": Example(_none, "answered"),
+    "files.room.policy": Example(_none),
+    "files.room.set_policy": Example(lambda t: {"own_key": False}),
+    "files.holds.place": Example(
+        lambda t: {"kind": "file", "object_id": str(t.file_id), "reason": "example"}
+    ),
+    "files.holds.lift": Example(lambda t: {"hold_id": str(t.hold_id)}),
+    "files.holds.list": Example(_none),
     # im
     "im.conversations.open_direct": Example(lambda t: {"person_id": str(t.owner_id)}, "answered"),
     "im.conversations.create_group": Example(

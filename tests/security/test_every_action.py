@@ -33,6 +33,8 @@ from core.context import Source
 from core.dispatch import parse
 from core.errors import BankhubError, Conflict, Forbidden, Invalid, NotFound, Unauthenticated
 from core.runtime import Runtime
+from core.s3 import S3
+from files.api import BeginUpload, Keep, PlaceHold
 from gateway.api import (
     AddWebhook,
     ApplyForEnterprise,
@@ -104,15 +106,24 @@ class Twins:
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def twins(database: str, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Twins]:
-    async with twins_in(database, tmp_path_factory.mktemp("var")) as twins:
+async def twins(
+    database: str, object_store: S3, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Twins]:
+    async with twins_in(database, tmp_path_factory.mktemp("var"), object_store) as twins:
         yield twins
 
 
 @asynccontextmanager
-async def twins_in(database: str, var: Path) -> AsyncIterator[Twins]:
+async def twins_in(database: str, var: Path, store: S3) -> AsyncIterator[Twins]:
     """The demonstration's people logged in, and in both enterprises an object of every kind."""
-    settings = settings_for(database, var)
+    settings = settings_for(
+        database,
+        var,
+        s3_endpoint_url=store.endpoint,
+        s3_access_key=store.access_key,
+        s3_secret_key=store.secret_key,
+        s3_bucket=store.bucket,
+    )
 
     made: list[Any] = []
 
@@ -179,6 +190,9 @@ async def _furnish(twins: Twins, owner: str, colleague: str, victim: str, canary
         grant_id=0,
         webhook_id=0,
         delivery_id=0,
+        file_id=0,
+        upload_id=0,
+        hold_id=0,
     )
     calls, who = twins.runtime.calls, twins.principal(owner, tenant)
     group = await calls.call(CreateGroup(title=canary, members=[tenant.colleague_id]), principal=who)
@@ -233,6 +247,7 @@ async def _furnish(twins: Twins, owner: str, colleague: str, victim: str, canary
         "app_id": app.app.app_id,
         "grant_id": grant_id,
         **await _waiting(twins, tenant, who, administrator),
+        **await _filed(twins, tenant, who, administrator),
     }
     return Tenant(**(vars(tenant) | changes))
 
@@ -266,6 +281,26 @@ async def _waiting(
         "request_id": request_id,
         "invitation_id": invitation.invitation_id,
     }
+
+
+async def _filed(
+    twins: Twins, tenant: Tenant, owner: Principal, administrator: Principal
+) -> dict[str, int]:
+    """A file of the owner's, one that is on its way, and a hold on the owner's files."""
+    calls, object_id = twins.runtime.calls, twins.runtime.ids.next()
+    name, digest = f"{tenant.canary}.csv", sha256(tenant.canary.encode()).digest()
+    file = await calls.call(
+        Keep(
+            object_id=object_id, name=name, size_bytes=10, media_type=None, kind="csv", sha256=digest, sm3=None,
+            wrapped_key=None, key=None,
+        ),
+        principal=owner,
+    )  # fmt: skip
+    upload = await calls.call(BeginUpload(name=name, size_bytes=10), principal=owner)
+    hold = await calls.call(
+        PlaceHold(kind="person", object_id=tenant.owner_id, reason=tenant.canary), principal=administrator
+    )
+    return {"file_id": file.file_id, "upload_id": upload.upload_id, "hold_id": hold.hold_id}
 
 
 async def _call(twins: Twins, action: Action[Any, Any], who: Principal | None, fields: Any) -> Any:
