@@ -40,6 +40,9 @@ class Door:
 
     An answer that streams is prepared with `Visit.headers`. `methods` and the `allowed` and `exposed` header fields
     are what pages of origins that may call are told (CORS), on top of what the edge itself uses.
+
+    `apart` is (host, prefix): this host answers paths with this prefix and nothing else, and no other host answers
+    them. What strangers have made is then never of the same origin as a page of ours.
     """
 
     name: str  # in the audit, where somebody is refused
@@ -48,6 +51,7 @@ class Door:
     methods: tuple[str, ...]
     allowed: tuple[str, ...] = field(default=())
     exposed: tuple[str, ...] = field(default=())
+    apart: tuple[str, str] | None = None
 
 
 def go_on(request: BaseRequest) -> None:

@@ -278,7 +278,9 @@ class Settings(BaseSettings):
     files_upload_life_s: float = Field(default=86400.0, gt=0)  # without a byte; then it is given up
     files_wait_s: float = Field(default=8.0, ge=0)  # for checks before an upload is answered "still checking"
     files_link_s: float = Field(default=300.0, gt=0, le=300)  # of an address that whoever has it may read
-    files_public_url: str | None = None  # another host for files, https://…; None: the gateway's own
+    files_public_url: str | None = (
+        None  # https://… of a host for addresses of files alone; None: the gateway's own
+    )
     files_direct_url: str | None = None  # where clients reach the store themselves; None: through us only
     files_store_connections: int = Field(default=64, ge=1)  # to the store, of a process
     files_unattached_s: float = Field(default=20 * 3600.0, gt=0)  # a file that nobody sent; gone within a day

@@ -12,6 +12,8 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, StringConstraints
 
 from core.actions import STAFF, Bytes, Command, Event, Id, Permission, Value
+from core.db import Queries
+from files.library import store
 
 FILES_READ = Permission("files:read", "查看文件", STAFF, risk=2, scope=True)
 FILES_SEND = Permission("files:send", "上传文件", STAFF, risk=1, scope=True)
@@ -396,6 +398,11 @@ class Release(Command[None], action="files.library.release"):
     holder: HolderKind
     holder_id: Id
     position: int | None = None
+
+
+async def of_person(tx: Queries, person_id: int) -> list[dict[str, Any]]:
+    """What a copy of somebody's data says of their files, in whichever enterprises; the bytes are fetched as ever."""
+    return [dict(row) for row in await store.anywhere(tx, person_id)]
 
 
 class FileSettled(Event, event="files.settled", webhook=True):

@@ -81,6 +81,7 @@ class Edge:
         self._shared = frozenset(shared)
         self._sent_to = frozenset(sent_to)
         self._doors = tuple(doors)
+        self._apart = tuple(door.apart for door in doors if door.apart is not None)
         self._runtime = runtime
         self._tokens = tokens
         self._apps = apps
@@ -313,9 +314,17 @@ class Edge:
                 proto=given.getall("X-Forwarded-Proto", ()),
                 forwarded_host=given.getall("X-Forwarded-Host", ()),
             )
-        if not self._hosts.serves(asked.host) and request.rel_url.raw_path not in HOSTLESS:
+        path = request.rel_url.raw_path
+        if not self._serves(asked.host, path) and path not in HOSTLESS:
             raise Refusal(421, Invalid("this host is not served here"))
         return asked
+
+    def _serves(self, host: str, path: str) -> bool:
+        """Whether this host answers this path: some hosts are for some paths alone."""
+        for own, prefix in self._apart:
+            if (host.lower() == own) or path.startswith(prefix):
+                return host.lower() == own and path.startswith(prefix)
+        return self._hosts.serves(host)
 
     def address_of(self, request: BaseRequest) -> str:
         """The client's address: what the nearest trusted proxies say, never what the client says."""

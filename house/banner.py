@@ -23,6 +23,7 @@ def banner(
         "",
         f"  gateway  {note['gateway_url']}    /reference, /openapi.json, /metrics, /readyz",
         f"  hub      {note['hub_url']}",
+        f"  files    {note['gateway_url']}/files/upload    how: docs/files.md",
     ]
     if demo:
         lines += _demonstration(demo)

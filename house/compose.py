@@ -79,7 +79,7 @@ def services(
         from files.doors.doors import FileDoors
         from gateway.service import GatewayService
 
-        doors = [] if bucket is None else [FileDoors(bucket)]
+        doors = [] if bucket is None else [FileDoors(bucket, settings.files_public_url)]
         everything = {action.name: action for action in actions()}
         table = permissions_of(action.needs for action in everything.values())
         edge = GatewayService(

@@ -153,7 +153,7 @@ async def _engines(settings: Settings) -> AsyncIterator[Finding]:
         yield await _reachable("the bus", settings.redis_url.get_secret_value(), 6379)
     note = read_note(settings.var_dir)
     if settings.s3_endpoint_url is not None:
-        yield await _reachable("the object store", settings.s3_endpoint_url, 443)
+        yield await _store(settings)
     if note is not None:
         yield await _reachable("the gateway", note["gateway_url"], 80)
         yield await _reachable("the hub", note["hub_url"], 80)
@@ -199,6 +199,30 @@ async def _fitting(settings: Settings, db: Database) -> Finding:
             "restore the ring of keys that belongs to this database",
         )
     return Finding("ok", "what is stored encrypted opens with these keys")
+
+
+async def _store(settings: Settings) -> Finding:
+    """Whether the bucket of files is there for these keys, and encrypts what it keeps where it should."""
+    from house.compose import bucket_of
+
+    where = f"the object store at {settings.s3_endpoint_url}, bucket {settings.s3_bucket}"
+    try:
+        bucket = bucket_of(settings, SystemClock())
+        try:
+            encrypts = await bucket.encrypts()
+        finally:
+            await bucket.close()
+    except BankhubError as error:
+        return Finding(
+            "bad",
+            f"{where}: {error.message}",
+            "do address, bucket and keys belong together?",
+        )
+    if settings.files_at_rest_encrypted and not encrypts:
+        return Finding(
+            "warn", f"{where} does not encrypt what it keeps", "is a worker running? It asks the store to"
+        )
+    return Finding("ok", f"{where} answers" + (" and encrypts what it keeps" if encrypts else ""))
 
 
 async def _reachable(what: str, url: str, default_port: int) -> Finding:

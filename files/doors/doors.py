@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit
 
 from aiohttp import web
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from files.storage.bucket import Bucket
 
 PREFIX: Final = "/files/"
+OPEN: Final = "/files/open/"
 
 
 class FileDoors(Service):
@@ -34,7 +36,8 @@ class FileDoors(Service):
 
     name = "files.doors"
 
-    def __init__(self, bucket: Bucket) -> None:
+    def __init__(self, bucket: Bucket, public_url: str | None = None) -> None:
+        """`public_url`: the host of addresses made for somebody, where it is another one (`files_public_url`)."""
         self._bucket = bucket
         self._whole: Whole | None = None
         self._resumable: Resumable | None = None
@@ -53,6 +56,7 @@ class FileDoors(Service):
                 "Content-Disposition",
                 "Repr-Digest",
             ),
+            apart=None if public_url is None else (urlsplit(public_url).netloc.lower(), OPEN),
         )
 
     async def start(self, runtime: Runtime) -> None:

@@ -23,9 +23,19 @@ LIMITS: Final = PageLimits()
 
 # Actions that run, start, open or send something (ISO 32000-1, 12.6.4), by the names that say so. /OpenAction alone
 # only says which page is shown first.
-_ACTIONS: Final = (b"JavaScript", b"Launch", b"SubmitForm", b"ImportData", b"GoToE", b"Rendition", b"RichMedia")
+_ACTIONS: Final = (
+    b"JavaScript",
+    b"Launch",
+    b"SubmitForm",
+    b"ImportData",
+    b"GoToE",
+    b"Rendition",
+    b"RichMedia",
+)
 _NAME_END: Final = rb"(?=[\s/<>\[\]()%{}]|\Z)"
-_DATA: Final = frozenset(("xml", "xbrl", "ofd", "json", "csv", "txt"))  # what electronic vouchers carry with them
+_DATA: Final = frozenset(
+    ("xml", "xbrl", "ofd", "json", "csv", "txt")
+)  # what electronic vouchers carry with them
 _OBJECTS: Final = re.compile(rb"/ObjStm\b[^\0]{0,400}?stream\r?\n")
 _OBJECTS_BYTES: Final = 256 << 20  # of all objects that are packed; nobody's document has a tenth of it
 

@@ -156,7 +156,9 @@ def _clean(
         source.save(out, "PNG", save_all=several, icc_profile=profile or None, exif=b"")
         return "lossless"
     if image.format == "HEIF":
-        upright.convert("RGB").save(out, "JPEG", quality=92, icc_profile=profile, comment=b"", exif=b"", xmp=b"")
+        upright.convert("RGB").save(
+            out, "JPEG", quality=92, icc_profile=profile, comment=b"", exif=b"", xmp=b""
+        )
         return "converted"
     if image.format == "GIF":
         image.info.pop("comment", None)

@@ -27,7 +27,9 @@ _SNIFF_BYTES: Final = (
 class Policy:
     """What a bank decides for itself; the defaults are the careful ones."""
 
-    macros: bool = False  # Office files with macros, PDFs with scripts: accepted, and `Verdict.macros` says so
+    macros: bool = (
+        False  # Office files with macros, PDFs with scripts: accepted, and `Verdict.macros` says so
+    )
     encrypted: bool = False  # archives and documents that no scanner can look into
 
 

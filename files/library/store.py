@@ -70,6 +70,11 @@ _OF_PERSON = sql(
     f"SELECT {_FILE} {_JOINED} WHERE f.enterprise_id = $1 AND f.person_id = $2 AND f.file_id < $3 "
     "AND f.state <> 'removed' ORDER BY f.file_id DESC LIMIT $4"
 )
+_ANYWHERE = sql(
+    "SELECT file_id, enterprise_id, name, size_bytes, state, created_at FROM files_files "
+    "WHERE person_id = $1 AND state <> 'removed' ORDER BY file_id DESC LIMIT 10000",
+    exempt="a person's own data, in whichever enterprises",
+)
 _CHECKING = sql(
     "SELECT file_id, enterprise_id FROM files_files WHERE state = 'checking' AND created_at < $1 "
     "ORDER BY file_id LIMIT $2",
@@ -207,6 +212,11 @@ async def lock_files(tx: Transaction, enterprise_id: int, file_ids: Sequence[int
 async def of_person(tx: Queries, enterprise_id: int, person_id: int, before: int, limit: int) -> list[Record]:
     """What somebody uploaded, the newest first, below an id."""
     return await tx.fetch(_OF_PERSON, enterprise_id, person_id, before, limit)
+
+
+async def anywhere(tx: Queries, person_id: int) -> list[Record]:
+    """The newest of what somebody uploaded, in whichever enterprises, as a copy of their data tells it."""
+    return await tx.fetch(_ANYWHERE, person_id)
 
 
 async def checking(db: Queries, before: datetime, limit: int) -> list[tuple[int, int]]:

@@ -276,6 +276,15 @@ class Bucket:
             },
         )
 
+    async def encrypts(self) -> bool:
+        """Whether the store encrypts by itself what it keeps. Raises `NotFound`, `Internal` or `Unavailable`."""
+        await self._control("head_bucket")
+        try:
+            await self._control("get_bucket_encryption")
+        except (NotFound, Internal):
+            return False
+        return True
+
     # --- inside -------------------------------------------------------------------------------------------------------
 
     @property

@@ -11,6 +11,7 @@ import structlog
 
 from core.crypto.columns import Column
 from core.jobs import Job, JobRun
+from files import api as files
 from gateway.people.phones import phone_of
 from gateway.privacy import store
 
@@ -48,13 +49,14 @@ async def _export(tx: Transaction, columns: Columns, task_id: int, now: datetime
 
 
 async def collect(tx: Transaction, columns: Columns, person_id: int) -> dict[str, Any]:
-    """A copy of what the gateway keeps about a person: plain values, ids as text, times as ISO 8601."""
+    """A copy of what is kept about a person: plain values, ids as text, times as ISO 8601. Files by name alone."""
     row = await store.person(tx, person_id)
     if row is None:
         return {}
     person = {name: value for name, value in dict(row).items() if name != "phone_sealed"}
     found: dict[str, Any] = {"person": [person | {"phone": phone_of(columns, row)}]}
     found |= await store.topics(tx, person_id)
+    found["files"] = await files.of_person(tx, person_id)
     return {topic: [_plain(one) for one in rows] for topic, rows in found.items()}
 
 

@@ -157,7 +157,7 @@ async def world(
     clock = Later()
     settings = settings_for(database, module_var, **more_settings)
     tokens = AccessTokens(settings, clock)
-    service, doors = FilesService(bucket), FileDoors(bucket)
+    service, doors = FilesService(bucket), FileDoors(bucket, settings.files_public_url)
     gateway = GatewayService(tokens, doors=[doors.door])
     chat = ImService(ActivePeople(), CarriedFiles())
     async with (

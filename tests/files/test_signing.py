@@ -52,6 +52,7 @@ async def client() -> Any:
         yield session
 
 
+@pytest.mark.requirement("F05")
 async def test_the_store_believes_no_other_address(
     object_store: S3, bucket: Bucket, client: aiohttp.ClientSession
 ) -> None:
@@ -76,6 +77,7 @@ async def test_the_store_believes_no_other_address(
         assert await answer.read() == b"what is there"
 
 
+@pytest.mark.requirement("F05")
 async def test_a_part_has_the_length_that_was_signed(bucket: Bucket, client: aiohttp.ClientSession) -> None:
     upload = await bucket.begin("content/direct")
     url = bucket.part_url("content/direct", upload, 1, 10, 60)

@@ -132,6 +132,7 @@ class TestRoom:
     def more_settings(self) -> dict[str, Any]:
         return {"files_person_quota_bytes": 3 * len(CSV) + 100, "files_enterprise_quota_bytes": 5 * len(CSV)}
 
+    @pytest.mark.requirement("F03")
     async def test_a_person_has_so_much_room_and_an_enterprise_so_much(self, world: World) -> None:
         before = (await world.call("files.room.usage", who="lina")).json["enterprise_files"]
         answers = await asyncio.gather(

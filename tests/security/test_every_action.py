@@ -283,9 +283,7 @@ async def _waiting(
     }
 
 
-async def _filed(
-    twins: Twins, tenant: Tenant, owner: Principal, administrator: Principal
-) -> dict[str, int]:
+async def _filed(twins: Twins, tenant: Tenant, owner: Principal, administrator: Principal) -> dict[str, int]:
     """A file of the owner's, one that is on its way, and a hold on the owner's files."""
     calls, object_id = twins.runtime.calls, twins.runtime.ids.next()
     name, digest = f"{tenant.canary}.csv", sha256(tenant.canary.encode()).digest()

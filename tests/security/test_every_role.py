@@ -16,6 +16,7 @@ import asyncpg
 import pytest
 import pytest_asyncio
 
+from core.s3 import S3
 from core.access import Principal, Reach
 from core.actions import Action
 from core.errors import BankhubError, Forbidden, Invalid, NotFound, StepUpRequired, Unauthenticated
@@ -102,8 +103,10 @@ class Stage:
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def stage(database: str, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stage]:
-    async with twins_in(database, tmp_path_factory.mktemp("var")) as twins:
+async def stage(
+    database: str, object_store: S3, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Stage]:
+    async with twins_in(database, tmp_path_factory.mktemp("var"), object_store) as twins:
         callers = await _callers(twins)
         assert set(callers) == set(CALLERS)
         url = twins.runtime.settings.database_url

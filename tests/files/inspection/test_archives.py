@@ -16,6 +16,8 @@ from files.inspection import archives, zips
 from files.inspection.values import ArchiveLimits, Finding, Listing
 from tests.files import samples
 
+pytestmark = pytest.mark.requirement("F02")
+
 
 def listing(data: bytes, limits: ArchiveLimits = archives.LIMITS) -> Listing:
     return archives.list_zip(io.BytesIO(data), limits)

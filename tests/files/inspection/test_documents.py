@@ -92,7 +92,13 @@ def test_files_in_a_pdf_are_data_or_refuse_it(name: bytes, active: bool) -> None
 
 @pytest.mark.parametrize(
     "catalog",
-    [b"/OpenAction [4 0 R /Fit]", b"/JavaScripts 1", b"/PageLaunch 1", b"/Launchpad true", b"/Note (JavaScript)"],
+    [
+        b"/OpenAction [4 0 R /Fit]",
+        b"/JavaScripts 1",
+        b"/PageLaunch 1",
+        b"/Launchpad true",
+        b"/Note (JavaScript)",
+    ],
 )
 def test_what_pdfs_of_everyday_have_is_fine(catalog: bytes) -> None:
     seen = page(samples.pdf_with(catalog=catalog))
@@ -124,6 +130,7 @@ def test_good_office_files(name: str) -> None:
     assert confirm(judge(name, data), seen).accepted
 
 
+@pytest.mark.requirement("F02")
 @pytest.mark.parametrize("name", sorted(LATER))
 def test_what_only_the_inside_shows(name: str) -> None:
     reason, data = HOSTILE[name]

@@ -47,6 +47,7 @@ def exif(orientation: int = 1) -> Image.Exif:
 PROFILE = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 
 
+@pytest.mark.requirement("F06")
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
 def test_what_is_not_picture_is_gone_and_the_profile_stays(kind: str) -> None:
     data = samples.saved(
@@ -218,6 +219,7 @@ def test_a_polyglot_comes_out_as_a_picture_alone() -> None:
     assert b"PK" not in clean[-200:]
 
 
+@pytest.mark.requirement("F06")
 @pytest.mark.parametrize(
     "data",
     [
@@ -250,6 +252,7 @@ def test_half_a_picture_is_none(name: str) -> None:
         assert unreadable(data[: len(data) * (part - 1) // part]) == "broken"
 
 
+@pytest.mark.requirement("F06")
 def test_a_heic_becomes_a_jpeg_without_its_place() -> None:
     data = samples.heic()
     assert b"CanaryPhone" in data
@@ -259,7 +262,9 @@ def test_a_heic_becomes_a_jpeg_without_its_place() -> None:
     image = opened(clean)
     assert image.format == "JPEG"
     assert not image.getexif()
-    assert all(abs(a - b) < 24 for a, b in zip(image.getpixel((32, 24)), (128, 120, 128), strict=True))
+    middle = image.convert("RGB").getpixel((32, 24))
+    assert isinstance(middle, tuple)
+    assert all(abs(a - b) < 24 for a, b in zip(middle, (128, 120, 128), strict=True))
 
 
 @pytest.mark.parametrize("cut", [40, 200, 500, 650])

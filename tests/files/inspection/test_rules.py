@@ -15,6 +15,8 @@ from files.inspection.rules import HEAD_BYTES, TAIL_BYTES, Policy, Verdict, conf
 from files.inspection.values import Finding, Listing, Office
 from tests.files import samples
 
+pytestmark = pytest.mark.requirement("F01")
+
 GOOD = samples.good()
 HOSTILE = samples.hostile()
 LATER = {

@@ -22,6 +22,8 @@ from files.inspection.scanner import Clamd, ClamdAddress, Clean, Infected, _verd
 from house.doctor import _scanner
 from tests.files import samples
 
+pytestmark = pytest.mark.requirement("F04")
+
 _MIB = 1 << 20
 
 
