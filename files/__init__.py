@@ -1,4 +1,4 @@
-"""Object storage: streaming uploads and downloads with constant memory, previews, retention.
+"""Files: streamed to an object store, looked into, encrypted, referred to, cleaned up. See docs/files.md.
 
-Nothing is here yet. The store itself already runs: `core.embedded` starts it, settings name an external one.
+The store itself is started by `core.embedded`, or settings name an external one.
 """

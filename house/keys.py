@@ -95,7 +95,9 @@ def _purpose(name: str) -> Purpose:
 def _retire(settings: Settings, ring: Keyring, purpose: Purpose, version: int) -> None:
     """Raises `Conflict` where something would become unreadable."""
     if purpose.previous is None and purpose not in (COLUMNS, INDEXES):
-        raise Conflict(f"keys for {purpose.name} are kept: without them older evidence could not be verified")
+        raise Conflict(
+            f"keys for {purpose.name} are kept: what was made with them could not be read or verified any more"
+        )
     if purpose in (COLUMNS, INDEXES):
         place = 0 if purpose is COLUMNS else 1
         used = sum(row[2] for row in asyncio.run(_in_use(settings)) if row[place] == version)

@@ -1,4 +1,4 @@
-"""Requirements F03, F05 and F06 from outside: declared sizes are held to, addresses allow one thing, files never run."""
+"""Requirements F03, F05, F06 from outside: declared sizes are held to, addresses allow one thing, files never run."""
 
 from __future__ import annotations
 

@@ -145,7 +145,7 @@ async def opened(
                 process(
                     settings,
                     lambda clock, db, settings=settings: compose.services(
-                        settings, clock, db, compose.SERVICES
+                        settings, clock, db, ("hub", "im", "gateway")
                     ),  # type: ignore[misc]
                     clock=clock,
                     network=network,

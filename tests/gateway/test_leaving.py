@@ -64,7 +64,7 @@ async def office(database: str, tmp_path: Path) -> AsyncIterator[Office]:
     network = MemoryNetwork()
     async with process(
         settings,
-        lambda clock, db: compose.services(settings, clock, db, compose.SERVICES, listen=False),
+        lambda clock, db: compose.services(settings, clock, db, ("hub", "im", "gateway"), listen=False),
         network=network,
     ) as runtime:
         listener = MemoryBus(network)
