@@ -28,6 +28,8 @@ def engines_of(settings: Settings, names: Collection[str]) -> Iterator[Settings]
             found["redis_url"] = SecretStr(engines.redis_url)
         if "s3" in missing:
             found["s3_endpoint_url"] = engines.s3.endpoint
+            found["s3_access_key"] = SecretStr(engines.s3.access_key)
+            found["s3_secret_key"] = SecretStr(engines.s3.secret_key)
         yield settings.model_copy(update=found)
     finally:
         if ours:

@@ -74,6 +74,16 @@ class House:
             found: dict[str, Any] = json.loads(answer.read())
             return found
 
+    def file(self, path: str, data: bytes | None = None) -> bytes:
+        """Put a file through the gateway's doors, or get one."""
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{self.gateway_port}/files/{path}",
+            data,
+            {"Authorization": f"Bearer {self.log_in()['access_token']}", "Content-Type": "text/csv"},
+        )
+        with urllib.request.urlopen(request, timeout=20) as answer:
+            return bytes(answer.read())
+
     def workers(self) -> list[int]:
         """Processes that the supervisor started to serve."""
         return [pid for pid in children(self.note()["pid"]) if command(pid).endswith(b"\0serve\0")]
@@ -154,6 +164,7 @@ def test_up_says_where_things_are_and_who_may_log_in(running: House) -> None:
     text = (running.var / "log" / "up.log").read_text()
     assert f"http://127.0.0.1:{running.gateway_port}" in text
     assert f"ws://127.0.0.1:{running.hub_port}" in text
+    assert f"http://127.0.0.1:{running.gateway_port}/files/upload" in text
     assert "./bankhub chat --as zhangwei" in text
     assert running.log_in()["access_token"]
     assert (running.var / "logins.json").stat().st_mode & 0o077 == 0
@@ -162,11 +173,14 @@ def test_up_says_where_things_are_and_who_may_log_in(running: House) -> None:
 def test_a_second_up_finds_everything(running: House) -> None:
     house = running
     logins = (house.var / "logins.json").read_text()
+    kept = json.loads(house.file("upload?name=a.csv", b"a,b\n1,2\n"))
+    assert kept["state"] == "ready"
     assert house.run("down").stdout == "bankhub has stopped\n"
     assert house.run("down").stdout == "bankhub is not running\n"
     assert house.up().returncode == 0
     assert (house.var / "logins.json").read_text() == logins
     assert house.log_in()["access_token"]
+    assert house.file(kept["file_id"]) == b"a,b\n1,2\n"
     again = house.run("up")
     assert again.returncode == 1
     assert "already running" in again.stderr
