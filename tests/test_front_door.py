@@ -20,6 +20,7 @@ from typing import Any
 import pytest
 
 from core.embedded import EmbeddedEngines
+from core.s3 import S3
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -273,12 +274,15 @@ def test_verbs_that_need_no_house(resting: House) -> None:
 
 
 @pytest.fixture
-def external(engines: EmbeddedEngines, empty_database: str) -> dict[str, str]:
+def external(engines: EmbeddedEngines, object_store: S3, empty_database: str) -> dict[str, str]:
     """Settings that name engines which others run."""
     return {
         "BANKHUB_DATABASE_URL": empty_database,
         "BANKHUB_REDIS_URL": engines.redis_url,
-        "BANKHUB_S3_ENDPOINT_URL": "http://127.0.0.1:1",
+        "BANKHUB_S3_ENDPOINT_URL": object_store.endpoint,
+        "BANKHUB_S3_ACCESS_KEY": object_store.access_key,
+        "BANKHUB_S3_SECRET_KEY": object_store.secret_key,
+        "BANKHUB_S3_BUCKET": object_store.bucket,
     }
 
 
