@@ -29,7 +29,9 @@ contents = Table(
     metadata,
     Column("content_id", BigInteger, primary_key=True, autoincrement=False),
     Column("enterprise_id", BigInteger, nullable=False),
-    Column("identity", String(100), nullable=False),  # sha256:size when kept; until then, and after, its own
+    Column(
+        "identity", String(100), nullable=False
+    ),  # sha256:size:kind when kept; until then, and after, its own
     Column("state", String(16), nullable=False),  # raw: not checked | kept | dropping
     Column("object_id", BigInteger, nullable=False),
     Column("size_bytes", BigInteger, nullable=False),  # of what people get, not of what is stored encrypted

@@ -44,7 +44,7 @@ async def add_file(ctx: Context, came: Arrived) -> int:
         assert came.sha256 is not None
         try:
             async with tx.savepoint():
-                identity = store.identity_of(came.sha256, came.size_bytes)
+                identity = store.identity_of(came.sha256, came.size_bytes, came.kind)
                 await _insert(ctx, content_id, came, store.KEPT, identity)
         except UniqueViolation:  # somebody else has brought the same at this moment
             same = await _same(ctx, came)
@@ -78,7 +78,9 @@ async def _insert(ctx: Context, content_id: int, came: Arrived, state: str, iden
 async def _same(ctx: Context, came: Arrived) -> int | None:
     """The content that the enterprise has already, checked and kept; it stays until the transaction ends."""
     assert came.sha256 is not None
-    found = await store.content(ctx.tx, ctx.enterprise_id, store.identity_of(came.sha256, came.size_bytes))
+    found = await store.content(
+        ctx.tx, ctx.enterprise_id, store.identity_of(came.sha256, came.size_bytes, came.kind)
+    )
     return None if found is None else int(found["content_id"])
 
 

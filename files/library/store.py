@@ -125,9 +125,10 @@ _HELD_STREAMS = sql(
 # --- contents ---------------------------------------------------------------------------------------------------------
 
 
-def identity_of(sha256: bytes, size_bytes: int) -> str:
-    """What the same content has in common."""
-    return f"{sha256.hex()}:{size_bytes}"
+def identity_of(sha256: bytes, size_bytes: int, kind: str | None) -> str:
+    """What the same content has in common. The kind as well: what was let pass as an archive was not looked into as a
+    document."""
+    return f"{sha256.hex()}:{size_bytes}:{kind}"
 
 
 async def insert_content(

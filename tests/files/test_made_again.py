@@ -9,6 +9,7 @@ from PIL import Image
 from gateway.privacy.jobs import collect
 from tests.files import samples
 from tests.files.conftest import World
+from tests.files.inspection.test_documents import EXTERNAL
 
 
 async def test_a_heic_is_kept_as_a_jpeg(world: World) -> None:
@@ -43,6 +44,16 @@ async def test_a_pdf_that_acts_stays_away(world: World) -> None:
     file = (await world.upload("合同.pdf", data)).json
     assert (file["state"], file["reason"]) == ("quarantined", "scripted")
     assert (await world.ask("GET", f"/files/{file['file_id']}")).status == 404
+
+
+async def test_what_passed_as_an_archive_is_looked_into_as_a_document(world: World) -> None:
+    """The same bytes are stored once, but not without the questions that another name asks."""
+    relations = EXTERNAL.format(mode="TargetMode='External'", kind="attachedTemplate").encode()
+    data = samples.ooxml("docx", {"word/_rels/settings.xml.rels": relations})
+    states = [
+        (await world.upload(name, data)).json["state"] for name in ("a.docx", "a.zip", "b.docx", "b.zip")
+    ]
+    assert states == ["quarantined", "ready", "quarantined", "ready"]
 
 
 async def test_a_copy_of_ones_data_names_ones_files(world: World) -> None:
