@@ -32,14 +32,16 @@ class Visit:
     source: Source
     trace: Trace
     headers: Mapping[str, str]  # which every answer carries
+    on_refusal: dict[str, str] = field(default_factory=dict)  # what the door wants in the head of a refusal
 
 
 @dataclass(frozen=True, slots=True)
 class Door:
     """`handle` answers every path that begins with `prefix`; errors it raises become problem details.
 
-    An answer that streams is prepared with `Visit.headers`. `methods` and the `allowed` and `exposed` header fields
-    are what pages of origins that may call are told (CORS), on top of what the edge itself uses.
+    An answer that streams is prepared with `Visit.headers`, a refusal carries `Visit.on_refusal` too. `methods` and the
+    `allowed` and `exposed` header fields are what pages of origins that may call are told (CORS), on top of what the
+    edge itself uses.
 
     `apart` is (host, prefix): this host answers paths with this prefix and nothing else, and no other host answers
     them. What strangers have made is then never of the same origin as a page of ours.

@@ -324,17 +324,22 @@ class Ticket(Value):
     wrapped_key: Bytes | None
     sha256: Bytes | None
     sm3: Bytes | None
+    media_type: MediaType | None  # as declared
 
 
 class Claim(Command[Ticket], action="files.uploads.claim"):
-    """For the door: become the writer of an upload of the caller's."""
+    """For the door: become the writer of an upload of the caller's, who goes on at `offset`.
+
+    Where it does not go on there, nobody is taken over from: the ticket says how it is.
+    """
 
     upload_id: Id
+    offset: Size
 
 
 class Advance(Command[Upload], action="files.uploads.advance"):
-    """For the door: one more part is stored, or a tail of less than a part. Raises `Conflict` for who is not the
-    writer any more."""
+    """For the door: the next part is stored, or a tail of less than a part. Raises `Conflict` for who is not the
+    writer any more, and for a part that is not the next one."""
 
     upload_id: Id
     epoch: int
@@ -346,7 +351,7 @@ class Advance(Command[Upload], action="files.uploads.advance"):
 
 class Complete(Command[File], action="files.uploads.complete"):
     """For the door: everything is stored. Digests and kind are given where one request brought all of it, else the
-    store is asked for the bytes again."""
+    store is asked for the bytes again. Nobody writes any more then, so anybody may say it, whatever the epoch."""
 
     upload_id: Id
     epoch: int

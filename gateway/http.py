@@ -182,17 +182,21 @@ class Edge:
             raise
         if principal is not None:
             await self._limits.caller(principal)
-        return await door.handle(
-            Visit(
-                request=request,
-                path=request.rel_url.raw_path.removeprefix(door.prefix),
-                origin=f"{asked.scheme}://{asked.host}",
-                principal=principal,
-                source=source._replace(key=proved),
-                trace=trace,
-                headers={**HEADERS, **allowed, "Trace-Id": trace.trace_id},
-            )
+        visit = Visit(
+            request=request,
+            path=request.rel_url.raw_path.removeprefix(door.prefix),
+            origin=f"{asked.scheme}://{asked.host}",
+            principal=principal,
+            source=source._replace(key=proved),
+            trace=trace,
+            headers={**HEADERS, **allowed, "Trace-Id": trace.trace_id},
         )
+        try:
+            return await door.handle(visit)
+        except BankhubError as error:
+            answer = refused(error, trace)
+            answer.headers.update(visit.on_refusal)
+            return answer
 
     def _cors(self, request: BaseRequest, asked: Asked, trace: Trace) -> dict[str, str]:
         """Headers for a page of another origin that may call us; a page that may not is refused."""

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Callable
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from aiohttp.web_request import BaseRequest
 
+from core.actions import Command
 from core.crypto.sm3 import Sm3
 from core.errors import BankhubError, Invalid, TooManyRequests
 from files.inspection.rules import HEAD_BYTES, TAIL_BYTES
@@ -16,8 +17,18 @@ from files.inspection.rules import HEAD_BYTES, TAIL_BYTES
 if TYPE_CHECKING:
     from core.settings import Settings
 
+C = TypeVar("C", bound=Command[Any])
+
+_ID_MAX: Final = (1 << 63) - 1
 _PACE_S: Final = 30.0  # over which a sender's pace is looked at: a phone in a lift stands still for a while
 _STEP_BYTES: Final = 64 << 10
+
+
+def id_in(text: str) -> int | None:
+    """The id that a path names; None where it cannot be one."""
+    if not (text.isascii() and text.isdecimal() and len(text) <= 19):
+        return None
+    return number if 0 < (number := int(text)) <= _ID_MAX else None
 
 
 class BrokenOff(BankhubError):

@@ -11,7 +11,7 @@ from core.doors import Door, Visit
 from core.errors import NotFound
 from core.keys import cluster_secret, derive
 from core.service import Service
-from files.doors.body import Gauge
+from files.doors.body import Gauge, id_in
 from files.doors.resumable import ANSWER_HEADERS, REQUEST_HEADERS, Resumable
 from files.doors.send import Sending
 from files.doors.whole import Whole
@@ -86,8 +86,9 @@ class FileDoors(Service):
             return _only("GET, HEAD")
         if first == "open":
             return await self._sending.by_link(visit, rest.partition("/")[0])
-        if first.isascii() and first.isdecimal() and len(first) <= 19 and "/" not in rest:
-            return await self._sending.by_token(visit, int(first), rest or "original")
+        file_id = id_in(first)
+        if file_id is not None and "/" not in rest:
+            return await self._sending.by_token(visit, file_id, rest or "original")
         raise NotFound
 
 

@@ -25,14 +25,15 @@ class Progress:
         self._runtime, self._who, self._size_bytes = runtime, who, size_bytes
         self._name, self._upload_id = name, upload_id
         self.received_bytes = received_bytes
-        self._told_s = runtime.clock.monotonic_s()
+        self._told_s, self._shown = runtime.clock.monotonic_s(), False
 
     def add(self, size_bytes: int) -> None:
         """So much more has come."""
         self.received_bytes += size_bytes
         now_s = self._runtime.clock.monotonic_s()
-        if self._size_bytes >= _FROM_BYTES and now_s - self._told_s >= _EVERY_S:
-            self._told_s = now_s
+        due = self._size_bytes >= _FROM_BYTES and now_s - self._told_s >= _EVERY_S
+        if due or (self._shown and self.received_bytes >= self._size_bytes):  # the end, to who saw it begin
+            self._told_s, self._shown = now_s, True
             self._tell()
 
     def _tell(self) -> None:

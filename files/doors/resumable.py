@@ -24,9 +24,10 @@ from core.dispatch import command_of
 from core.doors import Visit, go_on
 from core.errors import BankhubError, Conflict, Invalid, NotFound
 from files import api
-from files.doors.body import Body, Digests, Ends, Gauge
+from files.doors.body import Body, Digests, Ends, Gauge, id_in
 from files.doors.progress import Progress
-from files.doors.whole import person
+from files.doors.whole import media_type, person
+from files.inspection.reasons import TEXTS, Reason
 from files.inspection.rules import decide
 from files.inspection.workshop import policy_of
 from files.storage.bucket import CHUNK_BYTES
@@ -73,6 +74,7 @@ class Resumable:
         """Answer a request for /files/tus (`upload` empty) or for one upload."""
         request = visit.request
         method = request.headers.get("X-HTTP-Method-Override", request.method).upper()
+        visit.on_refusal["Tus-Resumable"] = VERSION
         try:
             if method == "OPTIONS":
                 return web.Response(status=204, headers=self._abilities())
@@ -83,14 +85,15 @@ class Resumable:
                 if method != "POST":
                     raise Status(405, "uploads are created with POST", {"Allow": "POST, OPTIONS"})
                 answer = await self._create(visit, who)
-            elif not upload.isdecimal() or len(upload) > 19:
+            elif (upload_id := id_in(upload)) is None:
                 raise NotFound("no such upload")
             elif method == "HEAD":
-                answer = await self._head(visit, who, int(upload))
+                answer = await self._head(visit, who, upload_id)
             elif method == "PATCH":
-                answer = await self._patch(visit, who, int(upload))
+                answer = await self._patch(visit, who, upload_id)
             elif method == "DELETE":
-                await self.call(visit, who, api.AbortUpload(upload_id=int(upload)))
+                await self._there(visit, who, upload_id)
+                await self.call(visit, who, api.AbortUpload(upload_id=upload_id))
                 answer = web.Response(status=204)
             else:
                 raise Status(405, "HEAD, PATCH or DELETE", {"Allow": "HEAD, PATCH, DELETE, OPTIONS"})
@@ -116,12 +119,13 @@ class Resumable:
         size = _number(headers.get("Upload-Length"), "Upload-Length")
         if size > self.runtime.settings.files_max_bytes:
             raise Status(413, "the file is too large")
+        if not size:
+            raise Invalid(TEXTS[Reason.EMPTY], detail={"code": str(Reason.EMPTY)})
         given = _metadata(headers.get("Upload-Metadata", ""))
-        media_type = given.get("filetype") or given.get("type") or ""
         asked = {
             "name": given.get("filename") or given.get("name") or "",
             "size_bytes": size,
-            "media_type": media_type if media_type.count("/") == 1 and media_type.isascii() else None,
+            "media_type": media_type(given.get("filetype") or given.get("type") or ""),
             "sha256": _digest(given.get("sha256")),
             "sm3": _digest(given.get("sm3")),
         }
@@ -139,9 +143,11 @@ class Resumable:
         return answer
 
     async def _head(self, visit: Visit, who: Principal, upload_id: int) -> web.Response:
-        upload = await self.call(visit, who, api.GetUpload(upload_id=upload_id))
-        if upload.state == "aborted" or upload.way != "tus":
-            raise Status(410, "this upload was given up")
+        upload, done = await self._there(visit, who, upload_id), {}
+        if upload.received_bytes == upload.size_bytes:
+            # whoever hears that sends nothing more: make it a file now
+            whole = api.Complete(upload_id=upload_id, epoch=0, kind=None, sha256=None, sm3=None)
+            done = await self._become(visit, who, whole, waits=False)
         name = base64.b64encode(upload.name.encode()).decode()
         return web.Response(
             status=200,
@@ -150,9 +156,17 @@ class Resumable:
                 "Upload-Length": str(upload.size_bytes),
                 "Upload-Metadata": f"filename {name}",
                 "Upload-Expires": formatdate(upload.expires_ms / 1000, usegmt=True),
-                **({} if upload.file_id is None else {"File-Id": str(upload.file_id)}),
+                **done,
             },
         )
+
+    async def _there(self, visit: Visit, who: Principal, upload_id: int) -> api.Upload:
+        upload = await self.call(visit, who, api.GetUpload(upload_id=upload_id))
+        if upload.way != "tus":
+            raise NotFound("no such upload")
+        if upload.state == "aborted":
+            raise Status(410, "this upload was given up")
+        return upload
 
     async def _patch(self, visit: Visit, who: Principal, upload_id: int) -> web.Response:
         headers = visit.request.headers
@@ -167,7 +181,7 @@ class Resumable:
         """Take the body in at `offset`; header fields that say how far the upload is then."""
         self._gauge.enter(who.person_id)
         try:
-            ticket = await self.call(visit, who, api.Claim(upload_id=upload_id))
+            ticket = await self.call(visit, who, api.Claim(upload_id=upload_id, offset=offset))
             upload = ticket.upload
             if upload.state in ("done", "finishing") and offset == upload.size_bytes:
                 return await self._complete(visit, who, ticket, None)
@@ -203,7 +217,7 @@ class Resumable:
                 verdict = await asyncio.to_thread(
                     decide,
                     upload.name,
-                    "",
+                    ticket.media_type or "",
                     writer.ends.head,
                     writer.ends.tail,
                     upload.size_bytes,
@@ -215,20 +229,24 @@ class Resumable:
                 await self.call(visit, who, api.AbortUpload(upload_id=upload.upload_id))
                 raise
             kind = verdict.kind.name
-        file = await self.call(
+        done = await self._become(
             visit,
             who,
             api.Complete(upload_id=upload.upload_id, epoch=ticket.epoch, kind=kind, sha256=sha256, sm3=None),
         )
-        if file.state == "checking":
+        return {"Upload-Offset": str(upload.size_bytes), **done}
+
+    async def _become(
+        self, visit: Visit, who: Principal, complete: api.Complete, *, waits: bool = True
+    ) -> dict[str, str]:
+        file = await self.call(visit, who, complete)
+        if waits and file.state == "checking":
             wait = api.Settled(file_id=file.file_id, wait_s=self.runtime.settings.files_wait_s)
             file = await self.call(visit, who, wait)
-        return {
-            "Upload-Offset": str(upload.size_bytes), "File-Id": str(file.file_id), "File-State": file.state,
-        }  # fmt: skip
+        return {"File-Id": str(file.file_id), "File-State": file.state}
 
-    async def call(self, visit: Visit, who: Principal, command: Command[R]) -> R:
-        return await self.runtime.calls.call(command, principal=who, source=visit.source)
+    async def call(self, visit: Visit, who: Principal, asked: Command[R]) -> R:
+        return await self.runtime.calls.call(asked, principal=who, source=visit.source)
 
 
 class _Writer:
@@ -250,6 +268,8 @@ class _Writer:
         self.ends = Ends() if from_the_start else None
         self._old_tail = tail_key(upload.upload_id, ticket.tail_epoch) if ticket.tail_bytes else None
         self._sending: asyncio.Task[None] | None = None
+        self._lost = False  # a part was not stored, so nothing behind it may be noted
+        self._spool = _new_spool()  # of part `_number`
         self._progress = Progress(
             door.runtime, who, self._size, name=upload.name, upload_id=upload.upload_id,
             received_bytes=upload.received_bytes,
@@ -257,27 +277,25 @@ class _Writer:
 
     async def run(self) -> None:
         """Take in the body. What has come is stored when this ends, also when it ends by an error."""
-        spool = self._spool()
         try:
-            await self._fetch_tail(spool)
-            fresh = spool.tell()
+            await self._fetch_tail(self._spool)
+            fresh = self._spool.tell()
+            body = Body(self._visit.request, self._door.runtime.settings, self._seen)
             try:
-                async for chunk in Body(
-                    self._visit.request, self._door.runtime.settings, self._seen
-                ).chunks():
-                    spool = await self._take(spool, memoryview(chunk))
+                async for chunk in body.chunks():
+                    await self._take(memoryview(chunk))
             finally:
                 await self._sent()
-                left = spool.tell()
+                left = 0 if self._lost else self._spool.tell()
                 if left and self._reached(left) == self._size:
-                    await self._send_part(spool, self._number)
+                    await self._send_part(self._spool, self._number)
                 elif left and (left != fresh or self._number != self._ticket.next_part):
-                    await self._send_tail(spool)
+                    await self._send_tail(self._spool)
         finally:
             if self._sending is not None:
                 self._sending.cancel()
                 await asyncio.gather(self._sending, return_exceptions=True)
-            spool.close()
+            self._spool.close()
 
     def _reached(self, spooled: int) -> int:
         """How much there is with so much of the present part."""
@@ -289,26 +307,24 @@ class _Writer:
             self.ends.update(chunk)
         self._progress.add(len(chunk))
 
-    async def _take(self, spool: IO[bytes], chunk: memoryview) -> IO[bytes]:
-        """Spool a chunk; a part that is full goes off, and the spool of the next one is given back."""
-        if self._reached(spool.tell()) + len(chunk) > self._size:
+    async def _take(self, chunk: memoryview) -> None:
+        """Spool a chunk; a part that is full goes off while the next one is spooled."""
+        if self._reached(self._spool.tell()) + len(chunk) > self._size:
             raise Status(413, "more bytes than the file has")
         while chunk:
-            room = self._part_bytes - spool.tell()
-            spool.write(chunk[:room])
-            chunk = chunk[room:]
-            if spool.tell() == self._part_bytes:
+            written = self._spool.write(chunk[: self._part_bytes - self._spool.tell()])
+            chunk = chunk[written:]
+            if self._spool.tell() == self._part_bytes:
                 await self._sent()
-                self._sending = asyncio.create_task(self._send_part(spool, self._number))
-                spool = self._spool()
-                self._number += 1
-        return spool
+                self._sending = asyncio.create_task(self._send_part(self._spool, self._number))
+                self._spool, self._number = _new_spool(), self._number + 1
 
     async def _sent(self) -> None:
         """Wait for the part that is on its way."""
         if self._sending is not None:
-            sending, self._sending = self._sending, None
+            sending, self._sending, self._lost = self._sending, None, True
             await sending
+            self._lost = False
 
     async def _send_part(self, spool: IO[bytes], number: int) -> None:
         """Store a part and note it; the spool is closed."""
@@ -331,7 +347,12 @@ class _Writer:
         if self._sealed is not None:
             body, stored_bytes = self._sealed.seal(body, 0), self._sealed.stored_bytes(size)
         await self._door.bucket.put(key, body, stored_bytes)
-        await self._advance(part=None, etag=None, size=0, tail=size)
+        try:
+            await self._advance(part=None, etag=None, size=0, tail=size)
+        except Conflict:  # somebody else goes on: nobody will ask for this
+            with contextlib.suppress(BankhubError):  # the clean-up finds it
+                await self._door.bucket.delete([key])
+            raise
         await self._drop_old_tail()
 
     async def _fetch_tail(self, spool: IO[bytes]) -> None:
@@ -364,8 +385,9 @@ class _Writer:
         )  # fmt: skip
         self.received, self.expires_ms = upload.received_bytes, upload.expires_ms
 
-    def _spool(self) -> IO[bytes]:
-        return tempfile.TemporaryFile(buffering=0)
+
+def _new_spool() -> IO[bytes]:
+    return tempfile.TemporaryFile(buffering=0)
 
 
 async def _read(spool: IO[bytes]) -> AsyncIterator[bytes]:

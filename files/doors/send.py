@@ -83,10 +83,15 @@ class Sending:
         if _matches(asked.get("If-None-Match", ""), etag):
             return web.Response(status=304, headers={k: v for k, v in headers.items() if k != "Content-Type"})
         size = place.size_bytes
-        ranged = asked.get("Range") if asked.get("If-Range", etag) == etag else None
+        ranged = (  # of other methods than GET ranges mean nothing
+            asked.get("Range")
+            if visit.request.method == "GET" and asked.get("If-Range", etag) == etag
+            else None
+        )
         span = None if ranged is None else span_of(ranged, size)
         if span == ():
-            raise_unsatisfiable(size)
+            visit.on_refusal["Content-Range"] = f"bytes */{size}"
+            raise Unsatisfiable(detail={"size_bytes": str(size)})
         start, length = span or (0, size)
         answer = web.StreamResponse(status=206 if span else 200, headers=headers)
         if span:
@@ -132,11 +137,6 @@ class Unsatisfiable(BankhubError):
 
     code = "invalid"
     http_status = 416
-
-
-def raise_unsatisfiable(size: int) -> None:
-    """Raises `Unsatisfiable`."""
-    raise Unsatisfiable(detail={"size_bytes": str(size)})
 
 
 def span_of(ranged: str, size: int) -> tuple[int, int] | tuple[()] | None:

@@ -42,6 +42,7 @@ log = structlog.get_logger(__name__)
 R = TypeVar("R")
 
 _DIGEST: Final = re.compile(r"([a-z0-9-]+)=:([A-Za-z0-9+/=]+):")
+_MEDIA_TYPE: Final = re.compile(r"[a-z]+/[a-z0-9][a-z0-9.+-]{0,100}")
 _KEY: Final = re.compile(r"[0-9A-Za-z_-]{1,64}")
 DIGEST_HEADERS: Final = ("Repr-Digest", "Content-Digest")
 
@@ -125,8 +126,8 @@ class Whole:
         except BankhubError as error:
             log.warning("files.left_behind", code=error.code)  # until the clean-up
 
-    async def _call(self, command: Command[R], who: Principal, source: Source) -> R:
-        return await self._runtime.calls.call(command, principal=who, source=source)
+    async def _call(self, asked: Command[R], who: Principal, source: Source) -> R:
+        return await self._runtime.calls.call(asked, principal=who, source=source)
 
 
 def person(visit: Visit) -> Principal:
@@ -138,8 +139,13 @@ def person(visit: Visit) -> Principal:
 
 def declared_type(visit: Visit) -> str | None:
     """What the sender calls it; None where nothing was said."""
-    given = visit.request.headers.get("Content-Type", "").partition(";")[0].strip().lower()
-    return given if re.fullmatch(r"[a-z]+/[a-z0-9][a-z0-9.+-]{0,100}", given) else None
+    return media_type(visit.request.headers.get("Content-Type", ""))
+
+
+def media_type(given: str) -> str | None:
+    """A media type without its parameters, in lower case; None for what is not one."""
+    bare = given.partition(";")[0].strip().lower()
+    return bare if _MEDIA_TYPE.fullmatch(bare) else None
 
 
 def digests_of(visit: Visit) -> dict[str, bytes]:

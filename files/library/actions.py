@@ -86,7 +86,8 @@ async def remove(ctx: Context, command: RemoveFile) -> None:
         raise Conflict("this file is on hold")
     full = (await store.files(ctx.tx, ctx.enterprise_id, [command.file_id]))[command.file_id]
     await store.set_state(ctx.tx, ctx.enterprise_id, command.file_id, store.REMOVED, ctx.clock.now())
-    await room.add(ctx.tx, ctx.enterprise_id, row["person_id"], -full["size_bytes"], -1)
+    if row["state"] != store.QUARANTINED:  # else it was given back then
+        await room.add(ctx.tx, ctx.enterprise_id, row["person_id"], -full["size_bytes"], -1)
     ctx.audit(object=command.file_id)
     ctx.after_commit(service(ctx).sweep_soon)
 

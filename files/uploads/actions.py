@@ -295,6 +295,11 @@ async def end(ctx: Context, command: EndUpload) -> None:
 
 async def _end(ctx: Context, command: EndUpload) -> bool:
     row = await mine(ctx, command.upload_id, command.person_id)
+    if row["state"] == rules.OPEN and row["way"] == "tus" and _is_whole(row, await _upload(ctx, row)):
+        await store.set_state(
+            ctx.tx, row["upload_id"], ctx.enterprise_id, rules.FINISHING, None, ctx.clock.now()
+        )
+        return True
     if row["state"] == rules.OPEN:
         await give_up(ctx, row)
     return bool(row["state"] == rules.FINISHING)
@@ -303,19 +308,21 @@ async def _end(ctx: Context, command: EndUpload) -> bool:
 @action(Claim, needs=INTERNAL, audited=False, transaction=False)
 async def claim(ctx: Context, command: Claim) -> Ticket:
     """Become the writer of an upload: whoever wrote before can note nothing any more. Its end is what is audited."""
-    return await ctx.transact(_claim, command.upload_id)
+    return await ctx.transact(_claim, command)
 
 
-async def _claim(ctx: Context, upload_id: int) -> Ticket:
+async def _claim(ctx: Context, command: Claim) -> Ticket:
     await permit_still(ctx, FILES_SEND)
+    upload_id = command.upload_id
     row = await mine(ctx, upload_id)
     if row["way"] != "tus":
         raise NotFound("no such upload")
-    if row["state"] == rules.OPEN:
-        await store.claim(ctx.tx, upload_id, ctx.enterprise_id, ctx.clock.now())
     found = await store.parts(ctx.tx, upload_id, ctx.enterprise_id)
+    upload = await _upload(ctx, row, {part["part_no"]: part["size_bytes"] for part in found})
+    if row["state"] == rules.OPEN and command.offset == upload.received_bytes:
+        await store.claim(ctx.tx, upload_id, ctx.enterprise_id, ctx.clock.now())
     return Ticket(
-        upload=await _upload(ctx, row, {part["part_no"]: part["size_bytes"] for part in found}),
+        upload=upload,
         object_id=row["object_id"],
         multipart=row["multipart"],
         epoch=row["epoch"] + 1,
@@ -325,6 +332,7 @@ async def _claim(ctx: Context, upload_id: int) -> Ticket:
         wrapped_key=row["wrapped_key"],
         sha256=row["sha256_digest"],
         sm3=row["sm3_digest"],
+        media_type=row["declared_type"],
     )
 
 
@@ -338,6 +346,8 @@ async def _advance(ctx: Context, command: Advance) -> Upload:
     row = await mine(ctx, command.upload_id)
     still_writing(row, command.epoch)
     if command.part is not None:
+        if command.part != len(await store.parts(ctx.tx, row["upload_id"], ctx.enterprise_id)) + 1:
+            raise Conflict("a part is missing before this one", detail={"part": command.part})
         await store.add_part(
             ctx.tx, row["upload_id"], ctx.enterprise_id, command.part, command.size_bytes, command.etag or ""
         )
@@ -358,7 +368,7 @@ async def complete(ctx: Context, command: Complete) -> File:
     if row["state"] == rules.DONE:
         return await ctx.transact(_file, row["file_id"])
     alone = (
-        row["epoch"] == 1
+        row["epoch"] == command.epoch == 1
     )  # else an earlier writer may have written over a part: the store is asked what it has
     return await make_whole(
         ctx, command.upload_id, kind=command.kind if alone else None, sha256=command.sha256 if alone else None
@@ -369,9 +379,8 @@ async def _finishing(ctx: Context, command: Complete) -> Record:
     await permit_still(ctx, FILES_SEND)
     row = await mine(ctx, command.upload_id)
     if row["state"] == rules.OPEN:
-        still_writing(row, command.epoch)
         upload = await _upload(ctx, row)
-        if upload.received_bytes != row["size_bytes"] or row["tail_bytes"]:
+        if not _is_whole(row, upload):
             raise Conflict("not everything is stored", detail={"received_bytes": str(upload.received_bytes)})
         await store.set_state(
             ctx.tx, row["upload_id"], ctx.enterprise_id, rules.FINISHING, None, ctx.clock.now()
@@ -379,6 +388,10 @@ async def _finishing(ctx: Context, command: Complete) -> Record:
     elif row["state"] == rules.ABORTED:
         raise Conflict("this upload is over", detail={"state": row["state"]})
     return row
+
+
+def _is_whole(row: Record, upload: Upload) -> bool:
+    return upload.received_bytes == row["size_bytes"] and not row["tail_bytes"]
 
 
 async def make_whole(
@@ -389,12 +402,23 @@ async def make_whole(
     if row["state"] == rules.DONE:
         return await ctx.transact(_file, row["file_id"])
     bucket, key = service(ctx).bucket, content_key(row["object_id"])
-    with contextlib.suppress(NotFound):  # it was done before
-        await bucket.complete(key, row["multipart"], parts)
     size = row["size_bytes"] if row["wrapped_key"] is None else ObjectKey.stored_bytes(row["size_bytes"])
-    if await bucket.size(key) != size:
+    try:
+        with contextlib.suppress(NotFound):  # it was done before
+            await bucket.complete(key, row["multipart"], parts)
+        whole = await bucket.size(key) == size
+    except Conflict:
+        whole = False
+    if not whole:
+        await ctx.transact(_lost, upload_id, person_id)
         raise Conflict("the store has lost this upload: begin again")
     return await ctx.transact(_done, upload_id, kind, sha256, person_id)
+
+
+async def _lost(ctx: Context, upload_id: int, person_id: int | None) -> None:
+    row = await mine(ctx, upload_id, person_id)
+    if row["state"] == rules.FINISHING:
+        await give_up(ctx, row)
 
 
 async def _with_parts(

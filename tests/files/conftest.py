@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import AsyncIterator
+import io
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,9 +16,11 @@ import pytest
 from sqlalchemy import Table
 
 from core.actions import Command, Principal
-from core.clock import SystemClock
+from core.clock import Clock, SystemClock
+from core.db import Database
 from core.runtime import Runtime
 from core.s3 import S3
+from core.service import Service
 from core.tokens import AccessTokens
 from files import schema
 from files.doors.doors import FileDoors
@@ -25,8 +28,12 @@ from files.library.carrying import CarriedFiles
 from files.service import FilesService
 from files.storage.bucket import Bucket
 from gateway import demo
+from gateway.admission import HubGate
 from gateway.people import ActivePeople
 from gateway.service import GatewayService
+from hub.client import Client, Heard, Token
+from hub.service import HubService
+from im.messages.rules import Policy
 from im.service import ImService
 from tests.world import process, settings_for
 
@@ -70,6 +77,7 @@ class World:
     session: aiohttp.ClientSession
     url: str
     clock: Later
+    hub: HubService
     logins: dict[str, str] = field(default_factory=dict)
 
     async def token(self, who: str) -> str:
@@ -98,6 +106,8 @@ class World:
         headers = dict(given.pop("headers", {}))
         if who is not None:
             headers["Authorization"] = f"Bearer {await self.token(who)}"
+        if isinstance(given.get("data"), bytes):
+            given["data"] = io.BytesIO(given["data"])  # aiohttp warns of large ones
         async with self.session.request(method, self.url + path, headers=headers, **given) as answer:
             return Answer(answer.status, await answer.read(), answer.headers)
 
@@ -114,6 +124,17 @@ class World:
         assert answer.status == 201, answer.body
         assert answer.json["state"] == "ready", answer.body
         return str(answer.json["file_id"])
+
+    def connected(self, who: str, on_heard: Callable[[Heard], None] | None = None) -> Client:
+        """A client of the hub, to be entered."""
+        server = self.hub._server
+        assert server is not None
+        port = server.sockets[0].getsockname()[1]  # type: ignore[attr-defined]
+
+        async def token() -> Token:
+            return Token(await self.token(who))
+
+        return Client(f"ws://127.0.0.1:{port}", token, device=f"test-{who}", on_heard=on_heard)
 
     async def objects(self) -> list[str]:
         """The keys of everything that is in the bucket, but for the engine's own."""
@@ -145,6 +166,8 @@ async def bucket(object_store: S3) -> AsyncIterator[Bucket]:
     """The bucket, empty; signatures are made with the host's time, whatever the test's is."""
     bucket = Bucket(object_store, SystemClock())
     await bucket.delete([one.key async for one in bucket.keys("") if not one.key.startswith(".")])
+    for left in [one async for one in bucket.unfinished()]:
+        await bucket.abort(left.key, left.upload)
     yield bucket
     await bucket.close()
 
@@ -160,15 +183,21 @@ async def world(
     service, doors = FilesService(bucket), FileDoors(bucket, settings.files_public_url)
     gateway = GatewayService(tokens, doors=[doors.door])
     chat = ImService(ActivePeople(), CarriedFiles())
+    hubs: list[HubService] = []
+
+    def services(clock: Clock, db: Database) -> list[Service]:
+        hubs.append(HubService(HubGate(tokens, db, clock), Policy(), files=CarriedFiles()))
+        return [*hubs, service, chat, doors, gateway]
+
     async with (
-        process(settings, [service, chat, doors, gateway], clock=clock) as runtime,
+        process(settings, services, clock=clock) as runtime,
         aiohttp.ClientSession() as session,
     ):
         if database not in _seeded:
             _seeded[database] = await demo.seed(runtime)
         people = {person.login: person for person in reversed(_seeded[database])}
         url = f"http://127.0.0.1:{gateway.port}"
-        yield World(runtime, service, bucket, tokens, people, session, url, clock)
+        yield World(runtime, service, bucket, tokens, people, session, url, clock, hubs[0])
 
 
 async def _emptied(database: str) -> None:

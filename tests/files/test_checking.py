@@ -1,0 +1,196 @@
+"""What is done to files before anybody sees them, and what their senders hear of it."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+import io
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+from PIL import Image
+
+from core.db import Sql
+from files.library.checking import Checker
+from hub.client import INBOX, Entry
+from tests.files import samples
+from tests.files.conftest import World
+from tests.files.inspection.test_scanner import RealClamd
+
+_EVENTS = Sql("SELECT body FROM core_outbox WHERE event_name = 'files.settled'", None, "tests")
+CSV = b"".join(b"%06d,row\n" % n for n in range(300))
+
+
+async def state_of(world: World, file_id: str) -> dict[str, Any]:
+    return dict((await world.call("files.library.get", {"file_ids": [file_id]})).json[0])
+
+
+async def until(world: World, file_id: str, *states: str) -> dict[str, Any]:
+    async with asyncio.timeout(60):
+        while (file := await state_of(world, file_id))["state"] not in states:
+            await asyncio.sleep(0.05)
+    return file
+
+
+async def check_again(world: World) -> None:
+    """What the job does, a little more than a minute later."""
+    world.clock.later_ms += 61_000
+    job = next(job for job in world.service.jobs if job.name == "files.check")
+    run: Any = type("Run", (), {"db": world.runtime.db, "clock": world.clock})
+    await job.handler(run)
+
+
+async def test_a_picture_tells_nothing_of_its_photographer(world: World) -> None:
+    exif = Image.Exif()
+    exif[0x010F] = "SECRET-CAMERA"
+    exif.get_ifd(0x8825)[1] = "N"
+    exif.get_ifd(0x8825)[2] = (31.0, 14.0, 5.0)
+    taken = samples.jpeg(exif=exif)
+    assert b"SECRET-CAMERA" in taken
+    answer = await world.upload("照片.jpg", taken)
+    assert answer.status == 201, answer.body
+    file = answer.json
+    assert (file["state"], file["cleaned"]) == ("ready", True)
+    assert (file["facts"]["width"], file["facts"]["height"]) == (64, 48)
+    back = await world.ask("GET", f"/files/{file['file_id']}")
+    assert b"SECRET-CAMERA" not in back.body
+    assert not dict(Image.open(io.BytesIO(back.body)).getexif())
+    assert base64.b64decode(file["digest"]) == hashlib.sha256(back.body).digest()
+    assert file["size_bytes"] == len(back.body)
+    for variant in ("thumbnail", "preview"):
+        small = await world.ask("GET", f"/files/{file['file_id']}/{variant}?inline")
+        assert small.status == 200
+        assert small.headers["Content-Disposition"].startswith("inline")
+        assert Image.open(io.BytesIO(small.body)).size == (64, 48)
+    async with asyncio.timeout(20):
+        while len(await world.objects()) != 3:  # the raw one goes
+            await asyncio.sleep(0.05)
+    same = await world.upload("又一张.jpg", taken)
+    assert same.json["digest"] == file["digest"]
+    async with asyncio.timeout(20):
+        while len(await world.objects()) != 3:
+            await asyncio.sleep(0.05)
+
+
+async def test_documents_archives_and_sounds_say_what_they_are(world: World) -> None:
+    document = (await world.upload("发票.pdf", samples.pdf(2))).json
+    assert (document["state"], document["facts"]["pages"]) == ("ready", 2)
+    page = await world.ask("GET", f"/files/{document['file_id']}/preview")
+    assert Image.open(io.BytesIO(page.body)).width > 100
+    inside = {"目录/一.csv": CSV, "二.txt": b"hello" * 9}
+    archive = (await world.upload("资料.zip", samples.zipped(inside))).json
+    assert archive["state"] == "ready", archive
+    assert archive["facts"]["entries"] == 2
+    assert "items" not in archive["facts"]
+    entries = (await world.call("files.library.entries", {"file_id": archive["file_id"]})).json
+    assert {one["name"]: one["size"] for one in entries} == {name: len(data) for name, data in inside.items()}
+    asked = await world.call("files.library.entries", {"file_id": archive["file_id"]}, who="wangfang")
+    assert asked.status == 404
+    sound = (await world.upload("语音.mp3", samples.mp3())).json
+    assert (sound["state"], sound["facts"]["duration_ms"] > 0) == ("ready", True)
+
+
+async def test_who_sent_what_is_kept_back_hears_of_it(world: World) -> None:
+    heard: list[Entry] = []
+    async with world.connected("zhangwei") as client:
+        answer = await world.upload("坏.png", samples.png()[:60])
+        assert answer.json["state"] == "quarantined", answer.body
+        file_id = answer.json["file_id"]
+        async with asyncio.timeout(20):
+            async for entry in client.items():
+                if isinstance(entry, Entry) and entry.stream == INBOX and entry.kind == "file":
+                    heard.append(entry)
+                    if entry.body["file_id"] == file_id:
+                        break
+    assert heard[-1].body == {
+        "file_id": file_id,
+        "name": "坏.png",
+        "state": "quarantined",
+        "reason": "unreadable",
+    }
+    assert (await state_of(world, file_id))["reason"] == "unreadable"
+    events = [
+        orjson.loads(row[0])
+        for row in await world.runtime.db.fetch(_EVENTS)
+        if file_id.encode() in row[0].encode()
+    ]
+    assert [(event["state"], event["reason"]) for event in events] == [("quarantined", "unreadable")]
+    assert (await world.ask("GET", f"/files/{file_id}")).status == 404
+    assert (await world.call("files.library.links", {"file_ids": [file_id]})).json == []
+    assert (await world.call("files.room.usage")).json["person_bytes"] == 0
+    assert (await world.call("files.library.remove", {"file_id": file_id})).status == 200
+    usage = (await world.call("files.room.usage")).json  # given back once, not again
+    assert (usage["person_bytes"], usage["person_files"], usage["enterprise_files"]) == (0, 0, 0)
+
+
+class TestDied:
+    """Whoever began to look into a file is gone."""
+
+    @pytest.fixture
+    def more_settings(self) -> dict[str, Any]:
+        return {"files_wait_s": 0.0}
+
+    async def test_it_is_checked_by_the_job(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+        with monkeypatch.context() as dead:
+            dead.setattr(Checker, "soon", lambda *_: None)
+            answer = await world.upload("图.png", samples.png())
+        assert (answer.status, answer.json["state"]) == (202, "checking")
+        file_id = answer.json["file_id"]
+        assert (await world.ask("GET", f"/files/{file_id}")).status == 404
+        body = {"file_id": file_id, "name": "图.png", "size": answer.json["size_bytes"], "type": "image/png"}
+        members = [str(world.people["wangfang"].person_id)]
+        room = (await world.call("im.conversations.create_group", {"title": "群", "members": members})).json
+        sending = {"conversation_id": room["conversation_id"], "key": "k", "kind": "file", "body": body}
+        assert (await world.call("im.messages.send", sending)).status == 409
+        await check_again(world)
+        file = await until(world, file_id, "ready")
+        assert file["variants"] == ["original", "thumbnail", "preview"]
+
+
+@pytest.fixture(scope="module")
+def real(tmp_path_factory: pytest.TempPathFactory, open_directory: Path) -> Iterator[RealClamd]:
+    if shutil.which("clamd") is None:
+        pytest.skip("no clamd on this machine: apt-get install clamav-daemon")
+    folder = open_directory / f"clamd-files-{tmp_path_factory.getbasetemp().name}"
+    folder.mkdir(mode=0o777)
+    folder.chmod(0o777)
+    clamd = RealClamd(folder)
+    clamd.start()
+    yield clamd
+    clamd.kill()
+
+
+class TestScanner:
+    """With a clamd of our own."""
+
+    @pytest.fixture
+    def more_settings(self, real: RealClamd) -> dict[str, Any]:
+        return {"files_clamd": f"tcp://127.0.0.1:{real.port}", "files_wait_s": 5.0}
+
+    async def test_what_it_knows_is_kept_back(self, world: World, real: RealClamd) -> None:
+        clean = await world.upload("净.csv", CSV)
+        assert (clean.status, clean.json["state"]) == (201, "ready"), clean.body
+        bad = await world.upload("毒.csv", CSV + b"BANKHUB-TEST-MARKER,1\n")
+        assert (bad.json["state"], bad.json["reason"]) == ("quarantined", "malware"), bad.body
+        assert (await world.ask("GET", f"/files/{bad.json['file_id']}")).status == 404
+
+    async def test_without_it_nothing_is_let_through_until_it_is_back(
+        self, world: World, real: RealClamd
+    ) -> None:
+        real.kill()
+        try:
+            answer = await world.upload("等.csv", CSV + b"later,1\n")
+            assert (answer.status, answer.json["state"]) == (202, "checking"), answer.body
+            await check_again(world)
+            assert (await state_of(world, answer.json["file_id"]))["state"] == "checking"
+        finally:
+            real.start()
+        async with asyncio.timeout(60):
+            while (await state_of(world, answer.json["file_id"]))["state"] != "ready":
+                await check_again(world)
+                await asyncio.sleep(0.5)
