@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import structlog
@@ -11,6 +12,7 @@ from core.errors import Unauthenticated, Unavailable
 from house.demo import read_demo
 from house.supervisor import read_note
 from hub.chat import chat as talk
+from hub.chat.shelf import DoorShelf
 
 if TYPE_CHECKING:
     from core.settings import Settings
@@ -37,6 +39,7 @@ async def chat(settings: Settings, *, login: str, password: str | None, to: str 
         login=login,
         password=password,
         to=to,
+        shelf=lambda account: DoorShelf(account, Path.cwd()),
     )
     if code:
         raise typer.Exit(code)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from typing import Any, Final
 
 import aiohttp
@@ -13,6 +14,9 @@ from hub.client import Closed, HubError, Token
 
 FRESH_S: Final = 90.0  # a token with less left is renewed before it is used
 REQUEST_S: Final = 15.0
+SILENCE_S: Final = (
+    120.0  # of a request that moves a file: it takes as long as it takes, while something moves
+)
 
 
 class Account:
@@ -86,6 +90,26 @@ class Account:
                     raise Closed(4500, final.message) from error
         return Token(str(self._session["access_token"]), int(self._session["access_expires_ms"]))
 
+    async def call(self, action: str, fields: Mapping[str, Any]) -> Any:
+        """What an action answers. Raises `HubError` for a refusal."""
+        return await self._post(action, fields, bearer=(await self.token()).value)
+
+    @asynccontextmanager
+    async def ask(self, method: str, path: str, **given: Any) -> AsyncIterator[aiohttp.ClientResponse]:
+        """A request of this person's that moves a file. Raises `HubError` for a refusal and for a broken connection."""
+        assert self._http is not None
+        headers = {**given.pop("headers", {}), "Authorization": f"Bearer {(await self.token()).value}"}
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=REQUEST_S, sock_read=SILENCE_S)
+        try:
+            async with self._http.request(
+                method, self._url + path, headers=headers, timeout=timeout, **given
+            ) as answer:
+                if answer.status >= 400:
+                    raise _refusal(await answer.json(content_type=None))
+                yield answer
+        except (aiohttp.ClientError, TimeoutError) as error:
+            raise HubError("unavailable", type(error).__name__, temporary=True) from error
+
     async def _post(
         self, action: str, fields: Mapping[str, Any], bearer: str | None = None
     ) -> Mapping[str, Any]:
@@ -95,8 +119,12 @@ class Account:
         async with self._http.post(url, json=dict(fields), headers=headers) as answer:
             body = await answer.json(content_type=None)
             if answer.status >= 400:
-                raise HubError(
-                    body.get("code", "internal"), body.get("detail", ""), temporary=bool(body.get("temporary")),
-                    retry_ms=body.get("retry_ms") or 0, detail=body.get("errors"),
-                )  # fmt: skip
+                raise _refusal(body)
             return body or {}
+
+
+def _refusal(body: Mapping[str, Any]) -> HubError:
+    return HubError(
+        body.get("code", "internal"), body.get("detail", ""), temporary=bool(body.get("temporary")),
+        retry_ms=body.get("retry_ms") or 0, detail=body.get("errors"),
+    )  # fmt: skip

@@ -185,7 +185,7 @@ class Commands:
 
         async def send() -> None:
             kind, body = await shelf.upload(path)
-            talk.uploads.pop(str(body.get("file_id")), None)
+            talk.uploads.pop(path.name, None)
             await talk.client.send(conversation.id, dict(body), kind=kind)
 
         talk.background(send(), path.name)

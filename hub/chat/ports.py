@@ -6,7 +6,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-from hub.client import Entry
+from hub.client import Entry, HubError
+
+
+class FileRefused(HubError):
+    """A file is not taken, or not yet; the message says why, in Chinese."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__("invalid", message)
 
 
 class Shelf(Protocol):

@@ -186,13 +186,13 @@ class Program:
     def _upload(self, value: object) -> None:
         """How far an upload has come; it is in the status line until it has."""
         told = value if isinstance(value, dict) else {}
-        file_id, done, size = told.get("file_id"), told.get("done"), told.get("size")
-        if not isinstance(file_id, str) or not isinstance(done, int) or not isinstance(size, int):
+        which, done, size = told.get("upload_id") or told.get("name"), told.get("received"), told.get("size")
+        if not isinstance(which, str) or not isinstance(done, int) or not isinstance(size, int):
             return
-        self.talk.uploads.pop(file_id, None)
+        self.talk.uploads.pop(which, None)
         if 0 <= done < size:
             until_s = asyncio.get_running_loop().time() + UPLOAD_S
-            self.talk.uploads[file_id] = (done, size, until_s)
+            self.talk.uploads[which] = (done, size, until_s)
 
     # --- out ------------------------------------------------------------------------------------------------------
 

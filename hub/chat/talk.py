@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from hub.chat.faces import Face
 from hub.chat.model import Conversation, Model
-from hub.chat.ports import Shelf
+from hub.chat.ports import FileRefused, Shelf
 from hub.chat.words import line, people_in
 from hub.client import Client, Closed, Disconnected, Entry, HubError
 
@@ -25,6 +25,8 @@ ERRORS: Final[Mapping[str, str]] = {
 
 def explained(error: HubError) -> str:
     """A refusal in Chinese; a code that has no words here is named."""
+    if isinstance(error, FileRefused):
+        return error.message
     return ERRORS.get(error.code) or f"没有成功（{error.code}）"
 
 
@@ -39,7 +41,9 @@ class Talk:
         self.client, self.model, self.face, self.shelf = client, model, face, shelf
         self.current: Conversation | None = None
         self.typing: dict[tuple[str, str], float] = {}  # (conversation, person) → until when it is shown
-        self.uploads: dict[str, tuple[int, int, float]] = {}  # file → (done, size, until when it is shown)
+        self.uploads: dict[
+            str, tuple[int, int, float]
+        ] = {}  # upload, or name → (done, size, until when it is shown)
         self.running: set[asyncio.Task[None]] = set()
 
     async def call(self, action: str, *, again: bool = True, **fields: Any) -> Any:

@@ -337,13 +337,16 @@ async def test_a_file_is_sent_and_saved_where_somebody_moves_files(house: House,
         me = int(house.people["zhangwei"].person_id)
         enterprise = int(house.people["zhangwei"].enterprise_id or 0)
         for what, value in (
-            ("upload", {"file_id": "5", "done": 42, "size": 100}),
+            ("upload", {"name": "甲.mp4", "received": 42, "size": 100}),
+            ("upload", {"name": "甲.mp4", "received": 73, "size": 100, "upload_id": "5"}),
             ("upload", 5),
             ("other", {}),
         ):
             signal_person(house.runtime, enterprise, me, what, value)
-        await wei.asks("/状态", "正在上传 42%")
-        signal_person(house.runtime, enterprise, me, "upload", {"file_id": "5", "done": 100, "size": 100})
+        await wei.asks("/状态", "正在上传 42% | 正在上传 73%")
+        for more in ({}, {"upload_id": "5"}):
+            ended = {"name": "甲.mp4", "received": 100, "size": 100, **more}
+            signal_person(house.runtime, enterprise, me, "upload", ended)
         for _ in range(50):
             wei.shown.clear()
             wei.type("/状态")
