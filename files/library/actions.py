@@ -171,7 +171,7 @@ async def _own(ctx: Context, file_id: int) -> File:
 
 @action(Attach, needs=INTERNAL)
 async def attach(ctx: Context, command: Attach) -> None:
-    """Something refers to files that the caller may see; they stay as long as it does."""
+    """Something refers to files that the caller may see; they stay as long as it does. Again: nothing new."""
     rows = await store.files(ctx.tx, ctx.enterprise_id, command.file_ids)
     seen = await visible(ctx, list(rows.values()))
     missing = [i for i in command.file_ids if i not in seen]
@@ -181,13 +181,15 @@ async def attach(ctx: Context, command: Attach) -> None:
     waiting = [i for i, row in locked.items() if row["state"] != store.READY]
     if waiting:
         raise Conflict("not ready to be attached", detail={"file_ids": [str(i) for i in waiting]})
-    await store.attach(
-        ctx.tx,
-        [
-            (i, command.holder, command.holder_id, command.position, ctx.enterprise_id)
-            for i in dict.fromkeys(command.file_ids)
-        ],
-    )
+    place = (command.holder, command.holder_id, command.position)
+    before = {
+        row["file_id"]
+        for row in await store.attached(ctx.tx, ctx.enterprise_id, command.file_ids)
+        if (row["holder"], row["holder_id"], row["position"]) == place
+    }
+    fresh = [i for i in dict.fromkeys(command.file_ids) if i not in before]
+    if fresh:
+        await store.attach(ctx.tx, [(i, *place, ctx.enterprise_id) for i in fresh])
     ctx.audit(object=command.holder_id)
 
 
