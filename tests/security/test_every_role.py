@@ -16,10 +16,10 @@ import asyncpg
 import pytest
 import pytest_asyncio
 
-from core.s3 import S3
 from core.access import Principal, Reach
 from core.actions import Action
 from core.errors import BankhubError, Forbidden, Invalid, NotFound, StepUpRequired, Unauthenticated
+from core.s3 import S3
 from gateway.access import store as roles
 from gateway.identity import store as people
 from house import compose
