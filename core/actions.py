@@ -7,7 +7,7 @@ records and the tests that call every action as every role and as another tenant
         card_id: Id
         name: Text
 
-    @action(Rename, needs=CARDS_MANAGE, idempotent=True)
+    @action(Rename, needs=CARDS_MANAGE)
     async def rename(ctx: Context, command: Rename) -> Card: ...
 
     @on(MemberRemoved)
@@ -196,7 +196,7 @@ def action(
     command: type[C],
     *,
     needs: Needs,
-    idempotent: bool = False,
+    idempotent: bool | None = None,
     audited: bool = True,
     transaction: bool = True,
     limit: Rate | None = None,
@@ -207,7 +207,8 @@ def action(
     """Declare the action of `command`.
 
     `needs` has no default: who may call is part of every declaration (`core.access`). `idempotent` keeps the answer
-    under the caller's key. `audited=False` is for reads only: such an action must not write. `transaction=False` runs
+    under the caller's key; by default every write does that has a caller and one transaction to keep it in. The others
+    refuse a key, so that nobody trusts in one that is not looked at. `audited=False` is for reads only: such an action must not write. `transaction=False` runs
     the handler without one (it hashes, waits or talks to others first) and lets it open its own by `ctx.transact`.
     `limit` is per person, or per address where nobody is logged in. `step_up` names the proof asked for first
     (`core.stepup`): a signature by the trusted device where there is one ("sign"), or any second factor ("factor");
@@ -217,7 +218,10 @@ def action(
     """
     if not command.action_name:
         raise TypeError(f'{command.__name__} names no action: class {command.__name__}(…, action="…")')
-    if idempotent and (not transaction or needs is PUBLIC):
+    storable = transaction and needs is not PUBLIC
+    if idempotent is None:
+        idempotent = audited and storable
+    elif idempotent and not storable:
         raise TypeError(
             f"{command.action_name}: a stored answer needs a caller and a transaction to be stored in"
         )

@@ -34,6 +34,7 @@ from core.errors import (
 )
 from core.stepup import guard as stepup
 from core.telemetry import Trace, counter, histogram, span
+from core.values import WIRE
 
 if TYPE_CHECKING:
     from core.db import Transaction
@@ -198,8 +199,12 @@ class Dispatcher:
             done.set_result(None)
 
     def _slot(self, action: Action[Any, Any], command: Command[Any], ctx: Context) -> idempotency.Slot | None:
-        if not action.idempotent or ctx.key is None or ctx.principal is None:
-            return None
+        if ctx.key is None or not (action.idempotent or action.audited):
+            return None  # to read twice does nothing twice
+        if not action.idempotent or ctx.principal is None:
+            if ctx.inside:
+                return None  # a service of ours numbers all of its calls
+            raise idempotency.NotSupported
         if not 1 <= len(ctx.key) <= idempotency.KEY_CHARACTERS:
             raise Invalid(f"an idempotency key has 1 to {idempotency.KEY_CHARACTERS} characters")
         who = ctx.principal
@@ -224,7 +229,7 @@ class Dispatcher:
                 return Outcome(await self._bare(action, command, request, ctx))
             run = self.runtime.db.run if action.audited or slot is not None else self.runtime.db.read
             outcome = await run(self._attempt, action, command, request, slot, ctx)
-        except idempotency.KeyReused:
+        except (idempotency.KeyReused, idempotency.Unreadable):
             raise  # nothing was tried, so there is nothing to remember
         except UniqueViolation as error:
             raise Conflict("another request did the same at this moment") from error
@@ -249,7 +254,7 @@ class Dispatcher:
         begin(ctx, tx)
         ctx.noted.clear()
         if slot is not None:
-            stored = await idempotency.read(tx, slot)
+            stored = await idempotency.read(tx, ctx.columns, slot)
             if stored is None:
                 try:
                     await idempotency.claim(tx, slot, self.runtime.clock.now())
@@ -269,7 +274,8 @@ class Dispatcher:
             self._note(ctx, action, str(ctx.noted["outcome"]))
         await self._seal(tx, ctx)
         if slot is not None:
-            await idempotency.finish(tx, slot, command.result.dump_python(result))
+            value = command.result.dump_python(result, context=WIRE)  # as it leaves: secrets that are shown once, too
+            await idempotency.finish(tx, ctx.columns, slot, value)
         return Outcome(result)
 
     async def _record_answer(self, ctx: Context, action: Action[Any, Any], request: object) -> None:
@@ -315,7 +321,7 @@ class Dispatcher:
 
         async def store(tx: Transaction) -> None:
             if storable and slot is not None:
-                await idempotency.refuse(tx, slot, refusal, self.runtime.clock.now())
+                await idempotency.refuse(tx, ctx.columns, slot, refusal, self.runtime.clock.now())
             if row is not None:
                 await audit.insert(tx, [row])
 

@@ -3,6 +3,8 @@
 The row is claimed in the action's own transaction, so it is there exactly if the effects are. A second request with
 the key waits (in this process on a future, else in the database on the unique row) and then gets the stored answer.
 Refusals that would come out the same again are stored too; failures are not, so that a retry may succeed.
+
+Answers are stored encrypted, each for its own place: some hold a secret that is shown once, many name people.
 """
 
 from __future__ import annotations
@@ -14,15 +16,17 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import BigInteger, Column, DateTime, Index, LargeBinary, PrimaryKeyConstraint, String, Table
 
 from core.codec import canonical, pack, unpack
+from core.crypto.sm4 import NotAuthentic
 from core.crypto.sm3 import hmac_sm3
 from core.db import sql
 from core.db.metadata import metadata
-from core.errors import BankhubError, Internal, Invalid, Unauthenticated, from_code
+from core.errors import BankhubError, Conflict, Internal, Invalid, Unauthenticated, from_code
 from core.keys import cluster_secret, derive
 from core.values import Hidden
 
 if TYPE_CHECKING:
     from core.actions import Command
+    from core.crypto.columns import Columns
     from core.db import Database, Transaction
     from core.settings import Settings
 
@@ -37,7 +41,7 @@ answers = Table(
     Column("dedupe_key", String(64), nullable=False),
     Column("request_digest", LargeBinary, nullable=False),
     Column("outcome", String(32), nullable=False),  # ok, or the code of the refusal
-    Column("answer", LargeBinary, nullable=True),  # msgpack: the result, or [message, detail]
+    Column("answer", LargeBinary, nullable=True),  # sealed msgpack: the result, or [message, detail]
     Column("created_at", DateTime(timezone=True), nullable=False),
     PrimaryKeyConstraint("enterprise_id", "person_id", "action", "dedupe_key", name="pk_core_idempotency"),
     Index("ix_core_idempotency_created", "created_at"),
@@ -72,6 +76,17 @@ class KeyReused(Invalid):
     """This idempotency key was used for another request."""
 
 
+class Unreadable(Conflict):
+    """This was answered before, and the answer cannot be read any more."""
+
+
+class NotSupported(Invalid):
+    """This action takes no idempotency key: what a repetition would do is said where it is described."""
+
+    def __init__(self) -> None:
+        super().__init__(detail={"code": "idempotency_not_supported"})
+
+
 @dataclass(frozen=True, slots=True)
 class Slot:
     """Whose request under which key, and what it asks for."""
@@ -85,6 +100,11 @@ class Slot:
     @property
     def place(self) -> tuple[int, int, str, str]:
         return self.enterprise_id, self.person_id, self.action, self.key
+
+    @property
+    def bound(self) -> bytes:
+        """What a stored answer is sealed for: it opens nowhere else, and for no other request."""
+        return canonical(["core_idempotency.answer", *self.place, self.request_digest])
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,14 +128,17 @@ def request_digest(secret: bytes, action: str, command: Command[Any]) -> bytes:
     return hmac_sm3(secret, canonical([action, command.model_dump(context=Hidden(str))]))
 
 
-async def read(tx: Transaction, slot: Slot) -> Stored | None:
-    """The stored answer to this request. Raises `KeyReused`."""
+async def read(tx: Transaction, columns: Columns, slot: Slot) -> Stored | None:
+    """The stored answer to this request. Raises `KeyReused`, and `Unreadable` where its key is gone."""
     row = await tx.fetchrow(_READ, *slot.place)
     if row is None:
         return None
     if bytes(row["request_digest"]) != slot.request_digest:
         raise KeyReused
-    answer: Any = unpack(bytes(row["answer"])) if row["answer"] is not None else None
+    try:
+        answer: Any = None if row["answer"] is None else unpack(columns.unwrap(slot.bound, bytes(row["answer"])))
+    except (NotAuthentic, Invalid) as error:  # its key was retired, or an older version stored it
+        raise Unreadable from error
     if row["outcome"] == "ok":
         return Stored(answer, None)
     message, detail = answer
@@ -127,9 +150,9 @@ async def claim(tx: Transaction, slot: Slot, now: datetime) -> None:
     await tx.execute(_INSERT, *slot.place, slot.request_digest, "ok", None, now)
 
 
-async def finish(tx: Transaction, slot: Slot, value: object) -> None:
+async def finish(tx: Transaction, columns: Columns, slot: Slot, value: object) -> None:
     """Store the result, in the transaction that claimed the key."""
-    await tx.execute(_FINISH, *slot.place, pack(value))
+    await tx.execute(_FINISH, *slot.place, columns.wrap(slot.bound, pack(value)))
 
 
 def storable(refusal: BankhubError) -> bool:
@@ -137,9 +160,11 @@ def storable(refusal: BankhubError) -> bool:
     return not refusal.temporary and not isinstance(refusal, Internal | Unauthenticated)
 
 
-async def refuse(tx: Transaction, slot: Slot, refusal: BankhubError, now: datetime) -> None:
+async def refuse(
+    tx: Transaction, columns: Columns, slot: Slot, refusal: BankhubError, now: datetime
+) -> None:
     """Store a refusal, after the transaction it came from was rolled back. Raises `UniqueViolation` as `claim`."""
-    answer = pack([refusal.message, refusal.detail])
+    answer = columns.wrap(slot.bound, pack([refusal.message, refusal.detail]))
     await tx.execute(_INSERT, *slot.place, slot.request_digest, refusal.code, answer, now)
 
 

@@ -91,7 +91,8 @@ def document(actions: Iterable[Action[Any, Any]], *, version: str, rate_scale: f
 
 _ABOUT: Final = (
     "Every action is a POST with a JSON object and answers JSON. Ids are decimal strings, times are milliseconds "
-    "since 1970-01-01 UTC, bytes are base64. The same actions are called over the hub with CALL."
+    "since 1970-01-01 UTC, bytes are base64. The same actions are called over the hub with CALL. A write that has no "
+    "Idempotency-Key among its parameters refuses one: 422 with errors.code idempotency_not_supported."
 )
 
 
@@ -137,7 +138,8 @@ def _operation(
                 "name": "Idempotency-Key",
                 "in": "header",
                 "required": False,
-                "description": "the same request under the same key has one effect and one answer",
+                "description": "the same request under the same key has one effect and one answer; "
+                "another request under it is refused with 422",
                 "schema": {"type": "string", "pattern": "^[0-9A-Za-z_-]{1,64}$"},
             }
         )

@@ -59,20 +59,28 @@ class Columns:
 
     def seal(self, column: Column, row_id: int, value: str) -> Sealed:
         """The value, encrypted with the current keys for this row."""
-        key, index_key = self.keys.current(COLUMNS), self.keys.current(INDEXES)
-        nonce = self._rng.randbytes(sm4.NONCE_BYTES)
-        head = bytes((_FORMAT,)) + key.version.to_bytes(2)
-        cipher = sm4.seal(key.material, nonce, value.encode(), _place(column, row_id, head))
-        return Sealed(head + nonce + cipher, _index(index_key, column, value), key.version, index_key.version)
+        sealed, index_key = self.wrap(_place(column, row_id), value.encode()), self.keys.current(INDEXES)
+        version = int.from_bytes(sealed[1:_HEAD_BYTES])
+        return Sealed(sealed, _index(index_key, column, value), version, index_key.version)
 
     def open(self, column: Column, row_id: int, sealed: bytes) -> str:
         """The value. Raises `NotAuthentic` for one of another row or changed, `Invalid` where its key is gone."""
+        return self.unwrap(_place(column, row_id), sealed).decode()
+
+    def wrap(self, place: bytes, value: bytes) -> bytes:
+        """Any bytes that nobody has to find again, encrypted with the current key for this place."""
+        key, nonce = self.keys.current(COLUMNS), self._rng.randbytes(sm4.NONCE_BYTES)
+        head = bytes((_FORMAT,)) + key.version.to_bytes(2)
+        return head + nonce + sm4.seal(key.material, nonce, value, place + b"\0" + head)
+
+    def unwrap(self, place: bytes, sealed: bytes) -> bytes:
+        """What was wrapped for this place. Raises as `open`."""
         head, rest = sealed[:_HEAD_BYTES], sealed[_HEAD_BYTES:]
         if len(sealed) < OVERHEAD_BYTES or head[0] != _FORMAT:
             raise sm4.NotAuthentic
         key = self.keys.get(COLUMNS, int.from_bytes(head[1:]))
         nonce, cipher = rest[: sm4.NONCE_BYTES], rest[sm4.NONCE_BYTES :]
-        return sm4.open_sealed(key.material, nonce, cipher, _place(column, row_id, head)).decode()
+        return sm4.open_sealed(key.material, nonce, cipher, place + b"\0" + head)
 
     def indexes(self, column: Column, value: str) -> list[bytes]:
         """Every index that a row with this value may carry, the current key's first."""
@@ -84,10 +92,8 @@ class Columns:
         return self.keys.current(COLUMNS).version, self.keys.current(INDEXES).version
 
 
-def _place(column: Column, row_id: int, head: bytes) -> bytes:
-    return b"\0".join(
-        (b"bankhub.column", column.table.encode(), column.name.encode(), str(row_id).encode(), head)
-    )
+def _place(column: Column, row_id: int) -> bytes:
+    return b"\0".join((b"bankhub.column", column.table.encode(), column.name.encode(), str(row_id).encode()))
 
 
 def _index(key: Key, column: Column, value: str) -> bytes:

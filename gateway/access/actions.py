@@ -96,7 +96,7 @@ async def roles(ctx: Context, command: ListRoles) -> Roles:
     return Roles(roles=found)
 
 
-@action(CreateRole, needs=ROLES_MANAGE, idempotent=True, step_up="sign", describe=describe.making_role)
+@action(CreateRole, needs=ROLES_MANAGE, step_up="sign", describe=describe.making_role)
 async def create_role(ctx: Context, command: CreateRole) -> RoleInfo:
     """Make a role out of permissions that own roles may have."""
     grants, role = _checked(ctx, command.grants), str(ctx.ids.next())

@@ -25,7 +25,7 @@ async def list_departments(ctx: Context, command: ListDepartments) -> list[Depar
     return await _shown(ctx)
 
 
-@action(CreateDepartment, needs=DEPARTMENTS_MANAGE, idempotent=True)
+@action(CreateDepartment, needs=DEPARTMENTS_MANAGE)
 async def create(ctx: Context, command: CreateDepartment) -> Department:
     """Add a department, at the top or below another."""
     tree = await _locked(ctx)

@@ -44,7 +44,7 @@ _OPEN_MAX: Final = 5  # of one person, so that nobody buries the reviewers
 _ASKING: Final = Rate(burst=10, per_s=0.1)
 
 
-@action(ApplyForEnterprise, needs=REGISTERED, idempotent=True, limit=_ASKING)
+@action(ApplyForEnterprise, needs=REGISTERED, limit=_ASKING)
 async def apply(ctx: Context, command: ApplyForEnterprise) -> Application:
     """Ask the bank to take an enterprise in, by its name and unified social credit code."""
     person_id = ctx.caller.person_id
@@ -153,7 +153,7 @@ async def find(ctx: Context, command: FindEnterprise) -> FoundEnterprise:
     return FoundEnterprise(enterprise_id=enterprise_id, name=name)
 
 
-@action(AskToJoin, needs=REGISTERED, idempotent=True, limit=_ASKING)
+@action(AskToJoin, needs=REGISTERED, limit=_ASKING)
 async def ask_to_join(ctx: Context, command: AskToJoin) -> JoinRequest:
     """Ask the administrators of an enterprise to be taken in. One open request for each enterprise."""
     person_id = ctx.caller.person_id

@@ -42,6 +42,7 @@ from gateway.support.reasons import because
 
 _A_DAY: Final = timedelta(days=1)
 _EXPORTS_A_DAY: Final = 3
+_LOOKS: Final = False  # no stored answers: each look is one of its own in the audit, what was seen is kept nowhere
 _LOOKED_AT: Final = (
     "gateway.privacy.unmask",
     "gateway.privacy.reveal_member",
@@ -58,6 +59,7 @@ _LOOKED_AT: Final = (
 @action(
     UnmaskPerson,
     needs=PRIVACY_UNMASK,
+    idempotent=_LOOKS,
     limit=Rate(burst=10, per_s=0.02),
     step_up="sign",
     describe=describe.revealing,
@@ -71,6 +73,7 @@ async def unmask(ctx: Context, command: UnmaskPerson) -> Unmasked:
 @action(
     RevealMember,
     needs=CONTACTS_REVEAL,
+    idempotent=_LOOKS,
     limit=Rate(burst=30, per_s=0.1),
     step_up="sign",
     describe=describe.revealing,
@@ -89,7 +92,7 @@ async def reveal_member(ctx: Context, command: RevealMember) -> Unmasked:
     return await _clear(ctx, person_id)
 
 
-@action(ListReasons, needs=PRIVACY_AUDIT)
+@action(ListReasons, needs=PRIVACY_AUDIT, idempotent=_LOOKS)
 async def list_reasons(ctx: Context, command: ListReasons) -> list[ReasonGiven]:
     """Who looked at or did something about a person, and why; the newest 200. Itself audited."""
     ctx.audit(object=command.person_id)
@@ -129,7 +132,7 @@ async def tasks(ctx: Context, command: ListPrivacyTasks) -> list[PrivacyTask]:
     return [_shown(row) for row in await store.tasks(ctx.tx, ctx.caller.person_id)]
 
 
-@action(FetchExport, needs=PERSON, step_up="sign", describe=describe.exporting)
+@action(FetchExport, needs=PERSON, idempotent=_LOOKS, step_up="sign", describe=describe.exporting)
 async def fetch_export(ctx: Context, command: FetchExport) -> PersonalData:
     """The copy of one's own data that was made, until its time is over."""
     row = await store.task(ctx.tx, command.task_id)

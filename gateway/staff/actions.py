@@ -45,7 +45,6 @@ async def list_staff(ctx: Context, command: ListStaff) -> Members:
 @action(
     AddStaff,
     needs=STAFF_MANAGE,
-    idempotent=True,
     step_up="sign",
     describe=describe.giving_roles,
 )

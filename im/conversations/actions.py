@@ -67,7 +67,7 @@ async def open_direct(ctx: Context, command: OpenDirect) -> Conversation:
     return (await shown(ctx, [await mine(ctx, conversation_id)]))[0]
 
 
-@action(CreateGroup, needs=CONVERSATIONS_MANAGE, idempotent=True, limit=_MAKE)
+@action(CreateGroup, needs=CONVERSATIONS_MANAGE, limit=_MAKE)
 async def create_group(ctx: Context, command: CreateGroup) -> Conversation:
     """A group of colleagues with oneself as owner."""
     me = ctx.caller.person_id
@@ -113,7 +113,7 @@ async def list_members(ctx: Context, command: ListMembers) -> Members:
     return await _members(ctx, command.conversation_id, command.after, command.limit)
 
 
-@action(AddMembers, needs=CONVERSATIONS_MANAGE, idempotent=True, limit=_CHANGE)
+@action(AddMembers, needs=CONVERSATIONS_MANAGE, limit=_CHANGE)
 async def add_members(ctx: Context, command: AddMembers) -> Changed:
     """Any member brings colleagues in; who is in already is passed over."""
     await mine(ctx, command.conversation_id)  # strangers hold nobody's membership
@@ -132,7 +132,7 @@ async def add_members(ctx: Context, command: AddMembers) -> Changed:
     return Changed(added=new, removed=[], member_count=row["member_count"] + len(new))
 
 
-@action(RemoveMember, needs=CONVERSATIONS_MANAGE, idempotent=True, limit=_CHANGE)
+@action(RemoveMember, needs=CONVERSATIONS_MANAGE, limit=_CHANGE)
 async def remove_member(ctx: Context, command: RemoveMember) -> Changed:
     """An owner takes a member out; anybody leaves. Ownership passes on to whoever is in it longest."""
     row = await _my_group(ctx, command.conversation_id)

@@ -109,7 +109,7 @@ class Wrote(Event, event="toy.wrote"):
     word: str
 
 
-@action(Write, needs=PERSON, idempotent=True)
+@action(Write, needs=PERSON)
 async def write(ctx: Context, command: Write) -> Row:
     """Write a word."""
     row_id = ctx.ids.next()
@@ -125,7 +125,7 @@ async def write(ctx: Context, command: Write) -> Row:
     return Row(row_id=row_id, word=command.word)
 
 
-@action(WriteTwice, needs=PERSON, idempotent=True)
+@action(WriteTwice, needs=PERSON)
 async def write_twice(ctx: Context, command: WriteTwice) -> list[Row]:
     """Write several words by calling another action."""
     rows = []

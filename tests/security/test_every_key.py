@@ -1,0 +1,283 @@
+"""Every write under an idempotency key: one effect and one answer, or a refusal that says so (requirement T02).
+
+Nothing here names an action but those that have to have worked: the registry is walked as in `test_every_action`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Any
+
+import asyncpg
+import pytest
+import pytest_asyncio
+
+from core.access import INTERNAL, PUBLIC, service_principal
+from core.actions import Action, Principal
+from core.calls import Answer
+from core.context import Source
+from core.dispatch import Call, permit
+from core.errors import BankhubError, Invalid
+from core.telemetry import new_trace
+from core.values import WIRE
+from gateway.demo import seed
+from house import compose
+from tests.security.examples import EXAMPLES
+from tests.security.test_every_action import SOURCE, Twins, _furnish, _login
+from tests.stepup import proven
+from tests.world import process, settings_for
+
+SERVED = ("hub", "im", "gateway")  # uploads have keys of their own: tests/files
+WRITES = [action for action in compose.actions() if action.audited and action.service in SERVED]
+LAST = re.compile(r"\.(leave|logout|revoke\w*|end\w*|disable|suspend|uninstall|remove\w*|delete\w*|disband|recall)$")
+KEPT = sorted(
+    (action for action in WRITES if action.idempotent),
+    key=lambda one: (one.name.endswith((".leave", ".logout")), LAST.search(one.name) is not None, one.name),
+)
+"""Those that take something away come last: the others have something to work on."""
+TOGETHER = 3
+UNCOUNTED = ("gateway_limits",)
+
+WORKED: set[str] = set()
+"""Actions whose first call here was carried out, so that a second one would have been seen."""
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def twins(database: str, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Twins]:
+    """As in `test_every_action`: two enterprises, with the sessions of their people."""
+    settings, made = settings_for(database, tmp_path_factory.mktemp("var")), list[Any]()
+
+    def services(clock: Any, db: Any) -> list[Any]:
+        made.extend(compose.services(settings, clock, db, SERVED, listen=False))
+        return made
+
+    async with process(settings, services) as runtime:
+        everybody = await seed(runtime)
+        sessions: dict[tuple[str, int], int] = {}
+        for person in everybody:
+            source = Source(f"198.51.100.{len(sessions)}", "http")
+            sessions[(person.login, person.enterprise_id)] = await _login(runtime, made, person, source)
+        twins = Twins(runtime, None, None, everybody, sessions)  # type: ignore[arg-type]
+        twins.ours = await _furnish(twins, "chenjing", "yangmin", "zhaolei", "canary-of-ours")
+        twins.theirs = await _furnish(twins, "zhoutao", "wuxia", "wuxia", "canary-of-theirs")
+        yield twins
+
+
+@dataclass(frozen=True)
+class Got:
+    """What a caller got: an answer, or a refusal; and whether it was said to be an old one."""
+
+    said: Any
+    replayed: bool
+
+
+async def _callers(twins: Twins, action: Action[Any, Any]) -> list[Principal]:
+    """Who may call it, of everybody there is; those of the enterprise of the examples first."""
+    found = []
+    for (login, enterprise_id), _ in twins.sessions.items():
+        tenant = next(p for p in twins.everybody if (p.login, p.enterprise_id) == (login, enterprise_id))
+        who = Principal(
+            tenant.person_id,
+            enterprise_id,
+            frozenset(tenant.roles),
+            twins.sessions[(login, enterprise_id)],
+            "example",
+            1 << 50,
+            2,
+        )
+        try:
+            permit(action, who, await twins.runtime.access.grants(who), internal=False)
+        except BankhubError:
+            continue
+        found.append(who)
+    return sorted(
+        found,
+        key=lambda who: (who.enterprise_id != twins.ours.enterprise_id, who.person_id != twins.ours.owner_id),
+    )
+
+
+async def _under(
+    twins: Twins, action: Action[Any, Any], who: Principal | None, fields: Any, key: str, step_up: int | None
+) -> Got:
+    calls = twins.runtime.calls
+    try:
+        if action.needs is INTERNAL:  # as one of our services calls, of another process
+            call = Call(
+                who,
+                twins.runtime.clock.monotonic_s() + 30,
+                new_trace(twins.runtime.rng),
+                SOURCE,
+                key,
+                internal=True,
+            )
+            outcome = await calls.dispatcher.run(action.name, fields, call)
+            answer = Answer(action.command.result.dump_python(outcome.result, context=WIRE), outcome.replayed)
+        else:
+            answer = await calls.perform(
+                action.name, fields, principal=who, source=SOURCE, key=key, step_up=step_up
+            )
+    except BankhubError as refusal:
+        assert not refusal.temporary, f"{action.name}: {refusal.message}"
+        return Got((refusal.code, refusal.message, refusal.detail), refusal.replayed)
+    return Got(answer.value, answer.replayed)
+
+
+async def _everything(twins: Twins) -> dict[str, str]:
+    """A digest of every row of every table that effects show in."""
+    url = twins.runtime.settings.database_url
+    assert url is not None
+    connection = await asyncpg.connect(url.get_secret_value(), ssl=False)
+    try:
+        tables = await connection.fetch(
+            "SELECT table_name FROM information_schema.tables WHERE table_schema = 'public' ORDER BY 1"
+        )
+        counted = [
+            table
+            for (table,) in tables
+            if table.startswith(("gateway_", "im_", "files_", "hub_")) and table not in UNCOUNTED
+        ]
+        assert len(counted) > 30
+        digests = " UNION ALL ".join(
+            f"SELECT '{table}', md5(string_agg(t::text, ',' ORDER BY t::text)) FROM {table} t"
+            for table in counted
+        )
+        return dict(await connection.fetch(digests))
+    finally:
+        await connection.close()
+
+
+@pytest.mark.requirement("T02")
+@pytest.mark.parametrize("action", KEPT, ids=lambda action: action.name)
+@pytest.mark.asyncio(loop_scope="module")
+async def test_the_same_key_has_one_effect_and_one_answer(twins: Twins, action: Action[Any, Any]) -> None:
+    fields = EXAMPLES[action.name].fields(twins.ours)
+    callers = await _callers(twins, action) if action.needs is not INTERNAL else [_service(twins)]
+    assert callers, "nobody here may call it: the test would show nothing"
+    who = callers[0]
+    step_up = await proven(twins.runtime, who, action.name, fields)
+    first = await asyncio.gather(
+        *(_under(twins, action, who, fields, f"a-{action.name}"[:64], step_up) for _ in range(TOGETHER))
+    )
+    assert len({repr(got.said) for got in first}) == 1, first
+    assert sum(not got.replayed for got in first) == 1, "one of those at once has the effect"
+    before = await _everything(twins)
+    again = await _under(twins, action, who, fields, f"a-{action.name}"[:64], step_up)
+    if again.said != first[0].said and action.needs is not INTERNAL:
+        with pytest.raises(BankhubError):  # it has ended what it is asked through: that is the answer from now on
+            permit(action, who, await twins.runtime.access.grants(who), internal=False)
+    else:
+        assert again == Got(first[0].said, True)
+    assert await _everything(twins) == before, "the repetition did something"
+    if not (isinstance(first[0].said, tuple) and len(first[0].said) == 3):
+        WORKED.add(action.name)
+
+    other = _another(action, fields)
+    if other is not None and again.replayed:
+        refused = await _under(twins, action, who, other, f"a-{action.name}"[:64], step_up)
+        assert refused.said[0] == "invalid"
+        assert "another request" in refused.said[1]
+        assert not refused.replayed
+        assert await _everything(twins) == before
+
+
+def _service(twins: Twins) -> Principal:
+    """A service of ours in the enterprise of the examples."""
+    return service_principal(twins.ours.enterprise_id, 1 << 50, "tests")
+
+
+def _another(action: Action[Any, Any], fields: dict[str, Any]) -> dict[str, Any] | None:
+    """An acceptable request that asks for something else, where one value can simply be changed."""
+    for name, value in fields.items():
+        tries = [str(int(value) + 1)] if isinstance(value, str) and value.isdecimal() else []
+        tries += [value + "x"] if isinstance(value, str) else []
+        for changed in tries:
+            try:
+                action.command.model_validate(fields | {name: changed})
+            except ValueError:
+                continue
+            return fields | {name: changed}
+    return None
+
+
+@pytest.mark.requirement("T02")
+@pytest.mark.asyncio(loop_scope="module")
+async def test_most_of_them_were_carried_out_above(twins: Twins) -> None:
+    """What is refused from the start shows nothing about effects."""
+    assert {
+        "gateway.webhooks.add",
+        "gateway.webhooks.renew_secret",
+        "gateway.apps.register_own",
+        "gateway.invitations.create",
+        "gateway.departments.create",
+        "im.conversations.create_group",
+        "im.messages.send",
+    } <= WORKED
+    assert len(WORKED) >= len(KEPT) * 2 // 3, sorted({action.name for action in KEPT} - WORKED)
+
+
+@pytest.mark.requirement("T02")
+@pytest.mark.parametrize(
+    "action",
+    [action for action in WRITES if not action.idempotent and action.needs is not INTERNAL],
+    ids=lambda action: action.name,
+)
+@pytest.mark.asyncio(loop_scope="module")
+async def test_where_a_key_is_not_looked_at_it_is_refused(twins: Twins, action: Action[Any, Any]) -> None:
+    fields = EXAMPLES[action.name].fields(twins.ours)
+    callers: list[Principal | None] = [None] if action.needs is PUBLIC else [*await _callers(twins, action)]
+    before = await _everything(twins)
+    got = await _under(twins, action, callers[0], fields, "k", None)
+    assert got.said[0] == Invalid.code
+    assert got.said[2] == {"code": "idempotency_not_supported"}
+    assert await _everything(twins) == before
+
+
+def test_every_write_with_a_caller_and_one_transaction_keeps_answers() -> None:
+    """Those that do not are looks at somebody, and one that ends what it would have to be asked through."""
+    assert {
+        action.name
+        for action in WRITES
+        if action.transaction and action.needs is not PUBLIC and not action.idempotent
+    } == {
+        "gateway.people.find",
+        "gateway.privacy.fetch_export",
+        "gateway.privacy.reasons",
+        "gateway.privacy.reveal_member",
+        "gateway.privacy.unmask",
+        "hub.sessions.close",
+    }
+
+
+@pytest.mark.requirement("D01")
+@pytest.mark.asyncio(loop_scope="module")
+async def test_stored_answers_tell_nothing(twins: Twins) -> None:
+    """Secrets that are shown once are given again, and stand nowhere in clear."""
+    who = (await _callers(twins, twins.runtime.registry.get("gateway.webhooks.add")))[0]
+    add = twins.runtime.registry.get("gateway.webhooks.add")
+    fields = EXAMPLES[add.name].fields(twins.ours)
+    first = await _under(twins, add, who, fields, "sealed", None)
+    again = await _under(twins, add, who, fields, "sealed", None)
+    assert again == Got(first.said, True)
+    assert first.said["secret"].startswith("whsec_")
+    url = twins.runtime.settings.database_url
+    assert url is not None
+    connection = await asyncpg.connect(url.get_secret_value(), ssl=False)
+    try:
+        stored = await connection.fetch(
+            "SELECT answer FROM core_idempotency WHERE action = 'gateway.webhooks.add'"
+        )
+        assert stored
+        for (answer,) in stored:
+            assert b"whsec_" not in answer
+            assert b"hooks.example.com" not in answer
+        await connection.execute(
+            "UPDATE core_idempotency SET answer = $1 WHERE dedupe_key = 'sealed'", b"\x81\xa1x\x01"
+        )
+    finally:
+        await connection.close()
+    unreadable = await _under(twins, add, who, fields, "sealed", None)
+    assert unreadable.said[0] == "conflict"
+    assert not unreadable.replayed
