@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from core.errors import Invalid
 from core.settings import Settings
@@ -61,11 +61,20 @@ async def audit(settings: Settings, seals: Path | None) -> int:
     if path.exists():
         print(f"the newest exported seals of {counted(result.exported, 'tenant')} are there ({path})")
     else:
-        print("no exported seals to compare with: a chain that was cut off at its end would not be found")
+        print(f"no exported seals to compare with ({path} is not there)")
     for fault in result.faults[:_SHOWN]:
         print(f"BROKEN  {fault}")
+    if result.lost:
+        print(_LOST.format(path=path))
     print("every chain holds" if not result.faults else counted(len(result.faults), "fault"))
     return 1 if result.faults else 0
+
+
+_LOST: Final = """\
+Without exported seals nobody can tell whether a chain was cut off at its end. If {path} was moved
+or lost, bring it back from its backup, or take the events "audit.sealed" of every node out of the log store and name that
+file: verify audit --seals FILE. If nobody can say where it has gone, somebody may have taken it away: compare the last
+rows of the chain with a backup of the database."""
 
 
 async def evidence(settings: Settings, only: int | None, export: Path | None = None) -> int:

@@ -102,6 +102,9 @@ _UNEXPORTED = sql(
     exempt=_CHAINS,
 )
 _EXPORTED_NO = sql("SELECT exported_no FROM core_audit_heads WHERE enterprise_id = $1")
+_EVERY_EXPORTED = sql(
+    "SELECT enterprise_id, exported_no FROM core_audit_heads WHERE exported_no > 0", exempt=_CHAINS
+)
 _EXPORTED = sql("UPDATE core_audit_heads SET exported_no = $2 WHERE enterprise_id = $1 AND exported_no < $2")
 
 # --- rows -------------------------------------------------------------------------------------------------------------
@@ -214,6 +217,11 @@ async def unexported(db: Queries) -> list[int]:
 async def exported_no(db: Queries, enterprise_id: int) -> int:
     """The last seal that has left the database."""
     return int(await db.fetchval(_EXPORTED_NO, enterprise_id) or 0)
+
+
+async def every_exported(db: Queries) -> dict[int, int]:
+    """The last seal of each tenant that has left the database."""
+    return {row[0]: row[1] for row in await db.fetch(_EVERY_EXPORTED)}
 
 
 async def mark_exported(db: Queries, enterprise_id: int, seal_no: int) -> None:

@@ -47,17 +47,22 @@ class Verified(Struct):
     seals: int = 0
     waiting: int = 0  # rows that are not chained yet
     exported: int = 0  # tenants whose newest exported seal was found again
+    lost: int = 0  # tenants with seals that were exported and are gone from there
     seconds: float = 0.0
     faults: list[Fault] = []
 
 
 async def verify(
-    db: Database, clock: Clock, keys: Keyring, exported: Iterable[Exported | str] = ()
+    db: Database, clock: Clock, keys: Keyring, exported: Iterable[Exported | str] | None = None
 ) -> Verified:
-    """Walk every tenant's rows and seals, and compare with what was exported."""
+    """Walk every tenant's rows and seals, and compare with what was exported (None: there is nothing to compare with).
+
+    What the database says was let out has to be there, but for the last minute: a copy out of a log may be that old.
+    """
     result, began_s = Verified(), clock.monotonic_s()
     newest: dict[int, Exported] = {}
-    for one in exported:
+    let_out = {} if exported is None else await store.every_exported(db)  # asked before what may have grown since
+    for one in exported or ():
         if isinstance(one, str):
             result.faults.append(Fault(0, "export", one))
             continue
@@ -70,7 +75,9 @@ async def verify(
             )
     for enterprise_id in sorted({*await store.tenants(db), *newest}):
         result.tenants += 1
-        await _Walk(db, clock, keys, enterprise_id, newest.get(enterprise_id), result).walk()
+        walk = _Walk(db, clock, keys, enterprise_id, newest.get(enterprise_id), result)
+        walk.let_out_no = let_out.get(enterprise_id, 0)
+        await walk.walk()
     result.seconds = clock.monotonic_s() - began_s
     return result
 
@@ -89,6 +96,9 @@ class _Walk:
     ) -> None:
         self._db, self._clock, self._keys, self._id = db, clock, keys, enterprise_id
         self._exported, self._result = exported, result
+        self.let_out_no = 0  # the newest seal that the database says was exported
+        self._lost_no = 0  # the newest of those that nobody has, and the first
+        self._lost_from_no = 0
         self._points: dict[int, bytes] = {}
         self._digest = start(enterprise_id)
         self._seq = 0
@@ -110,6 +120,12 @@ class _Walk:
             self._fault(
                 f"seal {self._exported.seal_no}", "it was exported and is not here: the end was cut off"
             )
+        if self._lost_no:
+            self._result.lost += 1
+            self._fault(
+                f"seals {self._lost_from_no} to {self._lost_no}",
+                "they were exported and are not among the exported ones",
+            )
         await self._rest(before)
 
     async def _seal(self, before: Seal | None, seal: Seal) -> bool:
@@ -121,6 +137,7 @@ class _Walk:
                 why = "another one was exported: the chain was made again"
             else:
                 self._result.exported += 1
+        self._look_for(seal)
         if why is not None:
             return self._fault(place, why)
         if not await self._rows(seal.last_seq):
@@ -129,6 +146,14 @@ class _Walk:
             return self._fault(place, f"it does not vouch for row {seal.last_seq}")
         self._result.seals += 1
         return True
+
+    def _look_for(self, seal: Seal) -> None:
+        """Whether this one was let out and is gone there: of those before the newest that is there nobody asks."""
+        newest_no = 0 if self._exported is None else self._exported.seal_no
+        late = seal.sealed_at < self._clock.now() - timedelta(seconds=LATE_S)
+        if newest_no < seal.seal_no <= self.let_out_no and late:
+            self._lost_from_no = self._lost_from_no or seal.seal_no
+            self._lost_no = seal.seal_no
 
     async def _signed(self, seal: Seal) -> str | None:
         try:

@@ -37,7 +37,7 @@ def chainer(runtime: Runtime, seals: Path | None, batch: int = 1_000) -> Chainer
 
 async def verified(runtime: Runtime, seals: Path | None = None) -> Verified:
     """What `bankhub verify audit` finds."""
-    return await verify(runtime.db, runtime.clock, runtime.keys, exports.read(seals) if seals else ())
+    return await verify(runtime.db, runtime.clock, runtime.keys, exports.read(seals) if seals else None)
 
 
 @dataclass

@@ -23,6 +23,7 @@ from core.db import Sql, UniqueViolation
 from core.errors import Conflict, Unavailable
 from core.failpoints import FailpointError, arm, disarm
 from core.runtime import Runtime
+from house.verify import audit as verify_audit
 from tests.core import toy
 from tests.core.audit import TABLES, TAMPERINGS, Forger, chainer, verified
 from tests.world import process, settings_for, somebody
@@ -219,6 +220,45 @@ async def test_seals_that_could_not_leave_leave_later(
     assert await chainer(here, seals).run_once() == 0
     assert [one.seal_no for one in exports.read(seals) if not isinstance(one, str)] == [1]
     assert await store.unexported(here.db) == []
+
+
+@pytest.mark.requirement("D03")
+async def test_exported_seals_that_are_gone_are_a_fault(
+    here: Runtime, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Without them nobody can tell whether the end was cut off: that must not look like health."""
+    settings = here.settings
+    seals = exports.seals_file(settings)
+    assert await verify_audit(settings, None) == 0, "nothing was recorded yet, and nothing was let out"
+    await _built(here, seals)
+    assert await verify_audit(settings, None) == 0
+    whole = seals.read_bytes()
+    here.clock.advance(61_000)  # type: ignore[attr-defined]
+    lines = [line for line in whole.splitlines(keepends=True) if b'"enterprise_id":"2"' in line]
+    assert len(lines) == 3
+
+    seals.write_bytes(whole.replace(lines[-1], b""))
+    found = await verified(here, seals)
+    assert [(one.enterprise_id, one.place) for one in found.faults] == [(2, "seals 3 to 3")]
+    seals.write_bytes(b"".join(one for one in whole.splitlines(keepends=True) if one not in lines))
+    found = await verified(here, seals)
+    assert [(one.enterprise_id, one.place) for one in found.faults] == [(2, "seals 1 to 3")]
+
+    seals.unlink()
+    capsys.readouterr()
+    assert await verify_audit(settings, None) == 1
+    said = capsys.readouterr().out
+    assert "seals 1 to 3: they were exported" in said
+    assert "verify audit --seals" in said
+    seals.write_bytes(whole)
+    assert await verify_audit(settings, None) == 0, "brought back"
+
+
+async def test_a_copy_of_the_exports_may_be_a_minute_old(here: Runtime, tmp_path: Path) -> None:
+    seals = tmp_path / "seals.jsonl"
+    await _built(here, seals)
+    seals.write_bytes(b"".join(seals.read_bytes().splitlines(keepends=True)[:-1]))
+    assert (await verified(here, seals)).faults == []
 
 
 async def test_a_line_that_was_torn_spoils_no_other_one(here: Runtime, tmp_path: Path) -> None:
