@@ -50,9 +50,13 @@ class Revocations:
         """No token that was signed before now, of this person in this enterprise, is good any more."""
         self._add(("membership", person_id, enterprise_id))
 
-    def end(self, kind: str, subject_id: int, enterprise_id: int = 0) -> None:
-        """Nothing that was signed before now for this thing (a grant, an app's installation) is good any more."""
-        self._add((kind, subject_id, enterprise_id))
+    def end(self, kind: str, subject_id: int, enterprise_id: int = 0, *, at_ms: int | None = None) -> None:
+        """Nothing that was signed before now for this thing (a grant, an app's installation) is good any more.
+
+        `at_ms`: it ended then already, and what was signed since is good.
+        """
+        thing = (kind, subject_id, enterprise_id)
+        self._add(thing, None if at_ms is None else max(at_ms, self._ended.get(thing, 0)))
 
     def refuse(self, issued_at_ms: int, *things: tuple[str, int, int]) -> None:
         """Raises `Unauthenticated` if one of these (kind, subject, enterprise) ended since."""

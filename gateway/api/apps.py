@@ -131,6 +131,19 @@ class RenewSecret(Command[AppSecret], action="gateway.apps.renew_secret"):
     app_id: Id
 
 
+class ChangeApp(Command[App], action="gateway.apps.change"):
+    """Other addresses or keys for an app that one's own enterprise has registered; what is not given stays.
+
+    Lists replace the lists before. Where an address or a key is taken away, all tokens of the app end with it.
+    """
+
+    app_id: Id
+    redirect_uris: Annotated[list[Uri], Field(max_length=10)] | None = None
+    logout_uris: Annotated[list[Uri], Field(max_length=10)] | None = None
+    backchannel_uri: Annotated[str, StringConstraints(max_length=512)] | None = None  # '': tell nobody any more
+    jwks: dict[str, Any] | None = None  # all public keys from now on, for private_key_jwt
+
+
 class ListApps(Command[list[App]], action="gateway.apps.list"):
     """The apps one's enterprise may install: its own and the published ones."""
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final, cast
 import structlog
 
 from core.access import Permission
+from core.clock import to_ms
 from core.codec import pack, unpack
 from core.context import Context
 from core.errors import BankhubError
@@ -109,7 +110,8 @@ class OAuth:
         """Learn from the database what has ended since then, and which apps there are."""
         db = self._runtime.db
         await self.learn_pages()
-        self._refuse(("app", one, 0) for one in await apps.suspended_since(db, since))
+        for one, at in await apps.ended_since(db, since):
+            self._tokens.revocations.end("app", one, at_ms=to_ms(at))
         self._refuse(("installation", one, there) for one, there in await apps.uninstalled_since(db, since))
         self._refuse(("grant", one, 0) for one in await apps.revoked_since(db, since))
         self._refuse(("family", one, 0) for one in await store.ended_since(db, since))

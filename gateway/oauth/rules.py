@@ -130,8 +130,6 @@ def authorization(
     scopes = tuple(sorted(set(given.get("scope", "").split(" ")) & client.scopes))
     if not scopes:
         raise Refusal("invalid_scope", "none of these scopes is for this client")
-    if OPENID in scopes and nonce is None:
-        raise Refusal("invalid_request", "a nonce is required with the scope openid")
     prompts = tuple(sorted(set(given.get("prompt", "").split())))
     if not PROMPTS.issuperset(prompts) or ("none" in prompts and len(prompts) > 1):
         raise Refusal("invalid_request", "prompt is none alone, or some of login, consent, select_account")

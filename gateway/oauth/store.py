@@ -41,6 +41,10 @@ _END_FAMILY = sql(
     "UPDATE gateway_app_families SET ended_at = $2, ended_why = $3 WHERE family_id = $1 AND ended_at IS NULL",
     exempt=_OF_CLIENT,
 )
+_END_FAMILIES = sql(
+    "UPDATE gateway_app_families SET ended_at = $2, ended_why = $3 WHERE app_id = $1 AND ended_at IS NULL",
+    exempt="an app is in the hands of somebody else in every enterprise at once",
+)
 _BIND_FAMILY = sql("UPDATE gateway_app_families SET jkt = $2 WHERE family_id = $1", exempt=_OF_CLIENT)
 _ENDED_SINCE = sql(
     "SELECT family_id FROM gateway_app_families WHERE ended_at > $1",
@@ -114,6 +118,11 @@ async def still_rests(db: Queries, enterprise_id: int, family_id: int, now: date
 async def end_family(db: Queries, family_id: int, why: str, now: datetime) -> bool:
     """End a family; False where it had ended before."""
     return await db.execute(_END_FAMILY, family_id, now, why) == 1
+
+
+async def end_families(db: Queries, app_id: int, why: str, now: datetime) -> None:
+    """End everything that an app came to for people, everywhere."""
+    await db.execute(_END_FAMILIES, app_id, now, why)
 
 
 async def bind_family(db: Queries, family_id: int, jkt: str) -> None:

@@ -41,7 +41,7 @@ apps = Table(
     Column("resource_server", SmallInteger, nullable=False),  # 1: may introspect
     Column("state", String(16), nullable=False),  # active | suspended
     Column("created_at", _TIME, nullable=False),
-    Column("changed_at", _TIME, nullable=False),  # of the state
+    Column("changed_at", _TIME, nullable=False),  # of the state, or when a key or address was taken away
     Index("ix_gateway_apps_enterprise", "enterprise_id", "app_id"),
     Index("ix_gateway_apps_published", "published", "app_id"),
     Index("ix_gateway_apps_changed", "changed_at"),
@@ -94,7 +94,7 @@ families = Table(
     Column("created_at", _TIME, nullable=False),
     Column("expires_at", _TIME, nullable=False),  # nothing of it is good after this
     Column("ended_at", _TIME, nullable=True),
-    Column("ended_why", String(16), nullable=True),  # replay | reuse | revoked | logout
+    Column("ended_why", String(16), nullable=True),  # replay | reuse | revoked | logout | changed
     Index("ix_gateway_app_families_grant", "grant_id"),
     Index("ix_gateway_app_families_session", "session_id"),
     Index("ix_gateway_app_families_ended", "ended_at"),

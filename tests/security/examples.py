@@ -217,6 +217,9 @@ EXAMPLES: dict[str, Example] = {
     "gateway.apps.register": Example(lambda t: _NEW_APP),
     "gateway.apps.register_own": Example(lambda t: _NEW_APP),
     "gateway.apps.suspend": Example(lambda t: {"app_id": str(t.app_id)}),
+    "gateway.apps.change": Example(
+        lambda t: {"app_id": str(t.app_id), "redirect_uris": ["https://app.example/other"]}
+    ),
     "gateway.apps.renew_secret": Example(lambda t: {"app_id": str(t.app_id)}),
     "gateway.apps.list": Example(_none),
     "gateway.apps.install": Example(lambda t: {"app_id": str(t.app_id), "scopes": ["openid"]}),

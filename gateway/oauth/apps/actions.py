@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from datetime import timedelta
 
 from core.access import decide
@@ -16,6 +18,7 @@ from gateway.api.apps import (
     AppGrant,
     AppSecret,
     BridgeVerdict,
+    ChangeApp,
     CheckBridge,
     InstallApp,
     Installation,
@@ -30,6 +33,7 @@ from gateway.api.apps import (
     SuspendApp,
     UninstallApp,
 )
+from gateway.oauth import store as families
 from gateway.oauth.apps import rules, store
 from gateway.oauth.parts import oauth
 from gateway.oauth.rules import digest
@@ -91,15 +95,7 @@ async def _register(
     )
     if resource_server and command.auth_method == "none":
         raise Invalid("who introspects must prove who it is")
-    if any(oauth(ctx).is_own(uri) for uri in (*command.redirect_uris, *command.logout_uris)):
-        raise Invalid("this is an address of ours")
-    why = (
-        None
-        if command.backchannel_uri is None
-        else parts(ctx).webhooks.egress.refused(command.backchannel_uri)
-    )
-    if why is not None:
-        raise Invalid(f"backchannel_uri: {why}")
+    _check_addresses(ctx, (*command.redirect_uris, *command.logout_uris), command.backchannel_uri)
     app_id = ctx.ids.next()
     client = rules.Client(
         app_id=app_id,
@@ -130,6 +126,75 @@ async def _register(
     return RegisteredApp(app=shown(client, ctx.enterprise_id), client_secret=secret)
 
 
+def _check_addresses(ctx: Context, pages: Sequence[str], backchannel: str | None) -> None:
+    """Where people are sent, and where we tell. Raises `Invalid`."""
+    if any(oauth(ctx).is_own(uri) for uri in pages):
+        raise Invalid("this is an address of ours")
+    why = None if backchannel is None else parts(ctx).webhooks.egress.refused(backchannel)
+    if why is not None:
+        raise Invalid(f"backchannel_uri: {why}")
+
+
+async def _own_app(ctx: Context, app_id: int) -> rules.Client:
+    """An app that the caller's enterprise registered. Raises `Forbidden` and `NotFound`."""
+    if not any(decide(one, ctx.caller, ctx.grants).allowed for one in (APPS_MANAGE, APPS_REGISTER)):
+        raise Forbidden
+    client = await store.client(ctx.tx, app_id)
+    if client is None or client.enterprise_id != ctx.enterprise_id:
+        raise NotFound
+    return client
+
+
+def changing(command: ChangeApp) -> list[str]:
+    """What one confirms: which app, and where people and keys lead from now on."""
+    lines = ["修改应用的地址或密钥", f"应用编号：{command.app_id}"]
+    if command.redirect_uris is not None:
+        lines.append("回调地址：" + "、".join(command.redirect_uris))
+    if command.logout_uris is not None:
+        lines.append("退出后地址：" + ("、".join(command.logout_uris) or "无"))
+    if command.backchannel_uri is not None:
+        lines.append(f"退出通知地址：{command.backchannel_uri or '无'}")
+    if command.jwks is not None:
+        lines.append("更换应用公钥")
+    return lines
+
+
+@action(ChangeApp, needs=MEMBER, limit=_FEW, step_up="sign", describe=changing)
+async def change(ctx: Context, command: ChangeApp) -> App:
+    """Other addresses or keys for an app of the own enterprise; tokens end where one is taken away.
+
+    Apps that see the same `sub` go on seeing it, wherever they move.
+    """
+    client = await _own_app(ctx, command.app_id)
+    _, before = await store.credentials(ctx.tx, client.app_id)
+    keys = before if command.jwks is None else dict(rules.client_keys(command.jwks).as_dict(private=False))
+    given = {
+        "redirect_uris": None if command.redirect_uris is None else tuple(command.redirect_uris),
+        "logout_uris": None if command.logout_uris is None else tuple(command.logout_uris),
+    }
+    changed = replace(client, **{name: value for name, value in given.items() if value is not None})
+    if command.backchannel_uri is not None:
+        changed = replace(changed, backchannel_uri=command.backchannel_uri or None)
+    rules.check_registration(
+        auth_method=client.auth_method,
+        redirect_uris=changed.redirect_uris,
+        logout_uris=changed.logout_uris,
+        machine=client.machine,
+        money_related=client.money_related,
+        jwks=keys,
+    )
+    _check_addresses(ctx, (*changed.redirect_uris, *changed.logout_uris), changed.backchannel_uri)
+    await store.change(ctx.tx, changed, keys)
+    if rules.takes_away(client, before, changed, keys):
+        now = ctx.clock.now()
+        await store.end_older(ctx.tx, client, now)
+        await families.end_families(ctx.tx, client.app_id, "changed", now)
+        oauth(ctx).end(ctx, ("app", client.app_id, 0))
+    oauth(ctx).registered(ctx)
+    ctx.audit(object=client.app_id, before=rules.told_of(client, before), after=rules.told_of(changed, keys))
+    return shown(changed, ctx.enterprise_id)
+
+
 @action(SuspendApp, needs=APPS_REGISTER)
 async def suspend(ctx: Context, command: SuspendApp) -> App:
     """Stop an app everywhere at once, or let it go on: tokens it had stay refused."""
@@ -150,11 +215,7 @@ async def suspend(ctx: Context, command: SuspendApp) -> App:
 @action(RenewSecret, needs=MEMBER, limit=_FEW)
 async def renew_secret(ctx: Context, command: RenewSecret) -> AppSecret:
     """A new secret for an app of the own enterprise; the one before is not good any more."""
-    if not any(decide(one, ctx.caller, ctx.grants).allowed for one in (APPS_MANAGE, APPS_REGISTER)):
-        raise Forbidden
-    client = await store.client(ctx.tx, command.app_id)
-    if client is None or client.enterprise_id != ctx.enterprise_id:
-        raise NotFound
+    client = await _own_app(ctx, command.app_id)
     if client.auth_method != "client_secret_basic":
         raise Conflict("this app has no secret")
     secret = ctx.rng.token()

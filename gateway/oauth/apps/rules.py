@@ -166,6 +166,24 @@ def client_keys(jwks: Mapping[str, Any]) -> KeySet:
     return imported
 
 
+def told_of(client: Client, jwks: Mapping[str, Any] | None) -> list[Any]:
+    """Where an app is and how it proves itself, in one value."""
+    return [client.redirect_uris, client.logout_uris, client.backchannel_uri, jwks]
+
+
+def takes_away(
+    client: Client, jwks: Mapping[str, Any] | None, changed: Client, keys: Mapping[str, Any] | None
+) -> bool:
+    """Whether somebody who had an address or a key of the app has none any more: what was given there must end."""
+    return not set(client.redirect_uris) <= set(changed.redirect_uris) or not _thumbprints(jwks) <= _thumbprints(
+        keys
+    )
+
+
+def _thumbprints(jwks: Mapping[str, Any] | None) -> set[str]:
+    return set() if jwks is None else {key.thumbprint() for key in client_keys(jwks).keys}
+
+
 # --- scopes -----------------------------------------------------------------------------------------------------------
 
 

@@ -50,9 +50,16 @@ _SET_STATE = sql(
     exempt="the bank's staff stop any app of any enterprise",
 )
 _SET_SECRET = sql("UPDATE gateway_apps SET secret_digest = $3 WHERE app_id = $1 AND enterprise_id = $2")
-_SUSPENDED_SINCE = sql(
-    "SELECT app_id FROM gateway_apps WHERE changed_at > $1 AND state = 'suspended'",
-    exempt="every edge must refuse the tokens of every app that was stopped",
+_CHANGE = sql(
+    """
+    UPDATE gateway_apps SET redirect_uris = $3, logout_uris = $4, backchannel_uri = $5, jwks = $6
+    WHERE app_id = $1 AND enterprise_id = $2
+    """
+)
+_OLDER_ENDED = sql("UPDATE gateway_apps SET changed_at = $3 WHERE app_id = $1 AND enterprise_id = $2")
+_ENDED_SINCE = sql(
+    "SELECT app_id, changed_at FROM gateway_apps WHERE changed_at > $1",
+    exempt="every edge must refuse the older tokens of every app that was stopped or has other keys",
 )
 
 
@@ -145,9 +152,27 @@ async def set_secret(db: Queries, app_id: int, enterprise_id: int, digest: bytes
     await db.execute(_SET_SECRET, app_id, enterprise_id, digest)
 
 
-async def suspended_since(db: Queries, since: datetime) -> list[int]:
-    """Apps that were stopped."""
-    return [row["app_id"] for row in await db.fetch(_SUSPENDED_SINCE, since)]
+async def change(db: Queries, client: Client, jwks: dict[str, Any] | None) -> None:
+    """Replace the addresses of an app and its public keys."""
+    await db.execute(
+        _CHANGE,
+        client.app_id,
+        client.enterprise_id,
+        orjson.dumps(client.redirect_uris).decode(),
+        orjson.dumps(client.logout_uris).decode(),
+        client.backchannel_uri,
+        None if jwks is None else orjson.dumps(jwks).decode(),
+    )
+
+
+async def end_older(db: Queries, client: Client, now: datetime) -> None:
+    """Remember that no token from before is good any more."""
+    await db.execute(_OLDER_ENDED, client.app_id, client.enterprise_id, now)
+
+
+async def ended_since(db: Queries, since: datetime) -> list[tuple[int, datetime]]:
+    """(app, when): tokens from before that are not good, because it was stopped or has other keys."""
+    return [(row["app_id"], row["changed_at"]) for row in await db.fetch(_ENDED_SINCE, since)]
 
 
 # --- installations ----------------------------------------------------------------------------------------------------
