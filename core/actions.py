@@ -208,7 +208,8 @@ def action(
 
     `needs` has no default: who may call is part of every declaration (`core.access`). `idempotent` keeps the answer
     under the caller's key; by default every write does that has a caller and one transaction to keep it in. The others
-    refuse a key, so that nobody trusts in one that is not looked at. `audited=False` is for reads only: such an action must not write. `transaction=False` runs
+    refuse a key, so that nobody trusts in one that is not looked at.
+    `audited=False` is for reads only: such an action must not write. `transaction=False` runs
     the handler without one (it hashes, waits or talks to others first) and lets it open its own by `ctx.transact`.
     `limit` is per person, or per address where nobody is logged in. `step_up` names the proof asked for first
     (`core.stepup`): a signature by the trusted device where there is one ("sign"), or any second factor ("factor");

@@ -117,7 +117,7 @@ class Dispatcher:
         ctx = self._context(action, call, trace)
         try:
             with deadline(ctx.remaining_s()):
-                await self._admit(action, call, ctx)
+                await self._admit(action, call, ctx, given)
                 command = given if isinstance(given, Command) else parse(action, given)
                 return await self._execute(action, command, ctx)
         except TimeoutError as error:
@@ -125,13 +125,17 @@ class Dispatcher:
 
     # --- admission ------------------------------------------------------------------------------------------------
 
-    async def _admit(self, action: Action[Any, Any], call: Call, ctx: Context) -> None:
+    async def _admit(self, action: Action[Any, Any], call: Call, ctx: Context, given: object) -> None:
         who = call.principal
         caller: object = (who.person_id, who.device) if who and who.is_service else who and who.person_id
         caller = caller or call.source.address
         if action.limit is not None:
             rate = action.limit.scaled(self.runtime.settings.rate_actions_scale)
-            await self.runtime.limits.take(action.name, caller, rate)
+            try:
+                await self.runtime.limits.take(action.name, caller, rate)
+            except TooManyRequests as refusal:
+                self._note(ctx, action, refusal.code)
+                raise
         try:
             ctx.grants = await self._grants(action, who)
             permit(action, who, ctx.grants, internal=call.internal)
@@ -141,7 +145,9 @@ class Dispatcher:
             if who is None:
                 self._note(ctx, action, refusal.code)
             elif await self._worth_recording(ctx, action, refusal.code):
-                await self.runtime.db.run(audit.insert, [audit.row_of(ctx, action, None, refusal.code)])
+                await self.runtime.db.run(
+                    audit.insert, [audit.row_of(ctx, action, given, None, refusal.code)]
+                )
             raise
 
     async def _worth_recording(self, ctx: Context, action: Action[Any, Any], outcome: str) -> bool:
@@ -234,7 +240,7 @@ class Dispatcher:
         except UniqueViolation as error:
             raise Conflict("another request did the same at this moment") from error
         except BankhubError as refusal:
-            await self._remember_refusal(action, request, slot, ctx, refusal)
+            await self._remember_refusal(action, command, request, slot, ctx, refusal)
             raise
         await self._after_commit(ctx)
         if outcome.refusal is not None:
@@ -269,20 +275,24 @@ class Dispatcher:
             await stepup.spend(tx, action, command, ctx)
         result = await action.handler(ctx, command)
         if action.audited:
-            await self._record_answer(ctx, action, request)
+            await self._record_answer(ctx, action, command, request, result)
         elif "outcome" in ctx.noted:
             self._note(ctx, action, str(ctx.noted["outcome"]))
         await self._seal(tx, ctx)
         if slot is not None:
-            value = command.result.dump_python(result, context=WIRE)  # as it leaves: secrets that are shown once, too
+            value = command.result.dump_python(
+                result, context=WIRE
+            )  # as it leaves: secrets that are shown once, too
             await idempotency.finish(tx, ctx.columns, slot, value)
         return Outcome(result)
 
-    async def _record_answer(self, ctx: Context, action: Action[Any, Any], request: object) -> None:
+    async def _record_answer(
+        self, ctx: Context, action: Action[Any, Any], command: Command[Any], request: object, result: object
+    ) -> None:
         """The row of an answer; one that refuses (`ctx.audit(outcome=…)`) is a refusal like any other."""
         outcome = str(ctx.noted.get("outcome", "ok"))
         if outcome == "ok" or ctx.principal is not None or await self._worth_recording(ctx, action, outcome):
-            ctx.effects.records.append(audit.row_of(ctx, action, request, outcome))
+            ctx.effects.records.append(audit.row_of(ctx, action, command, request, outcome, result=result))
 
     async def _bare(
         self, action: Action[Any, Any], command: Command[Any], request: object, ctx: Context
@@ -295,12 +305,15 @@ class Dispatcher:
             await self.runtime.db.run(stepup.spend, action, command, ctx)
         result = await action.handler(ctx, command)
         if action.audited:
-            await self.runtime.db.run(audit.insert, [audit.row_of(ctx, action, request, "ok")])
+            await self.runtime.db.run(
+                audit.insert, [audit.row_of(ctx, action, command, request, "ok", result=result)]
+            )
         return result
 
     async def _remember_refusal(
         self,
         action: Action[Any, Any],
+        command: Command[Any],
         request: object,
         slot: idempotency.Slot | None,
         ctx: Context,
@@ -311,13 +324,14 @@ class Dispatcher:
             slot is not None and idempotency.storable(refusal) and not isinstance(refusal, StepUpRequired)
         )  # the same request goes through once it has been confirmed
         if isinstance(refusal, TooManyRequests):
+            self._note(ctx, action, refusal.code)
             return
         recorded = action.audited and ctx.principal is not None
         if not recorded and (action.audited or isinstance(refusal, Forbidden)):
             recorded = await self._worth_recording(ctx, action, refusal.code)
         if not (storable or recorded):
             return
-        row = audit.row_of(ctx, action, request, refusal.code) if recorded else None
+        row = audit.row_of(ctx, action, command, request, refusal.code) if recorded else None
 
         async def store(tx: Transaction) -> None:
             if storable and slot is not None:
@@ -405,7 +419,9 @@ class Dispatcher:
             try:
                 result = await action.handler(inner, command)
                 if action.audited:
-                    ctx.effects.records.append(audit.row_of(inner, action, command.model_dump(), "ok"))
+                    ctx.effects.records.append(
+                        audit.row_of(inner, action, command, command.model_dump(), "ok", result=result)
+                    )
             except BaseException:
                 if action.audited:
                     ctx.effects.doomed = True

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import BigInteger, Column, DateTime, Index, LargeBinary, PrimaryKeyConstraint, String, Table
 
 from core.codec import canonical, pack, unpack
-from core.crypto.sm4 import NotAuthentic
 from core.crypto.sm3 import hmac_sm3
+from core.crypto.sm4 import NotAuthentic
 from core.db import sql
 from core.db.metadata import metadata
 from core.errors import BankhubError, Conflict, Internal, Invalid, Unauthenticated, from_code
@@ -136,7 +136,9 @@ async def read(tx: Transaction, columns: Columns, slot: Slot) -> Stored | None:
     if bytes(row["request_digest"]) != slot.request_digest:
         raise KeyReused
     try:
-        answer: Any = None if row["answer"] is None else unpack(columns.unwrap(slot.bound, bytes(row["answer"])))
+        answer: Any = (
+            None if row["answer"] is None else unpack(columns.unwrap(slot.bound, bytes(row["answer"])))
+        )
     except (NotAuthentic, Invalid) as error:  # its key was retired, or an older version stored it
         raise Unreadable from error
     if row["outcome"] == "ok":
@@ -160,9 +162,7 @@ def storable(refusal: BankhubError) -> bool:
     return not refusal.temporary and not isinstance(refusal, Internal | Unauthenticated)
 
 
-async def refuse(
-    tx: Transaction, columns: Columns, slot: Slot, refusal: BankhubError, now: datetime
-) -> None:
+async def refuse(tx: Transaction, columns: Columns, slot: Slot, refusal: BankhubError, now: datetime) -> None:
     """Store a refusal, after the transaction it came from was rolled back. Raises `UniqueViolation` as `claim`."""
     answer = columns.wrap(slot.bound, pack([refusal.message, refusal.detail]))
     await tx.execute(_INSERT, *slot.place, slot.request_digest, refusal.code, answer, now)

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 import orjson
@@ -24,7 +25,7 @@ from core.calls import REPLAYED
 from core.context import Source
 from core.doors import Door, Visit
 from core.dpop import BadProof
-from core.errors import BankhubError, Forbidden, Internal, Invalid, NotFound, Unauthenticated
+from core.errors import BankhubError, Forbidden, Internal, Invalid, NotFound, TooManyRequests, Unauthenticated
 from core.limits import CallerLimits, headers
 from core.telemetry import Trace, new_trace, parse_trace
 from gateway.answers import ACTION_HEADERS, HEADERS, JSON, Refusal, finished, plain, read_body, refused
@@ -143,7 +144,10 @@ class Edge:
             return await self._action(request, path.removeprefix(ACTIONS), asked, trace)
         if route := self._routes.get(("GET" if request.method == "HEAD" else request.method, path)):
             if path not in self._unlimited:
-                await self._limits.address(asked.address)
+                with self._noting(
+                    "gateway" + path.replace("/", "."), Source(asked.address, "http"), None, trace
+                ):
+                    await self._limits.address(asked.address)
                 return await route(request, trace)
             try:
                 return await route(request, trace)
@@ -173,15 +177,17 @@ class Edge:
                 "Access-Control-Allow-Headers": ", ".join((_ALLOWED, *door.allowed)),
             }
             return web.Response(status=204, headers=_PREFLIGHT | given)
-        await self._limits.address(asked.address)
         source = Source(asked.address, "http", request.headers.get("User-Agent", "")[:200])
+        with self._noting(door.name, source, None, trace):
+            await self._limits.address(asked.address)
         try:
             principal, proved = await self._credentials.read(request, asked, anybody=False)
         except (Unauthenticated, Forbidden) as error:
             self._refused(door.name, error, source, None, trace)
             raise
         if principal is not None:
-            await self._limits.caller(principal)
+            with self._noting(door.name, source, principal, trace):
+                await self._limits.caller(principal)
         visit = Visit(
             request=request,
             path=request.rel_url.raw_path.removeprefix(door.prefix),
@@ -233,13 +239,15 @@ class Edge:
     # --- actions ------------------------------------------------------------------------------------------------------
 
     async def _action(self, request: BaseRequest, name: str, asked: Asked, trace: Trace) -> web.Response:
-        quota = await self._limits.address(asked.address)
+        action = self._runtime.registry.actions.get(name)
+        what = name if action is not None else _UNKNOWN
+        source = Source(asked.address, "http", request.headers.get("User-Agent", "")[:200])
+        with self._noting(what, source, None, trace):
+            quota = await self._limits.address(asked.address)
         key = request.headers.get("Idempotency-Key")
         if key is not None and not _KEY.fullmatch(key):
             raise Invalid("an Idempotency-Key has 1 to 64 characters of 0-9 A-Z a-z _ -")
-        action = self._runtime.registry.actions.get(name)
         anybody = action is not None and action.needs is PUBLIC
-        source = Source(asked.address, "http", request.headers.get("User-Agent", "")[:200])
         principal = None
         try:
             principal, proved = await self._credentials.read(request, asked, anybody=anybody)
@@ -247,10 +255,11 @@ class Edge:
             if page is not None and self._apps is not None:
                 self._apps.check_page(page, principal)
         except (Unauthenticated, Forbidden) as error:
-            self._refused(name if action is not None else _UNKNOWN, error, source, principal, trace)
+            self._refused(what, error, source, principal, trace)
             raise
         if principal is not None:
-            quota = await self._limits.caller(principal)
+            with self._noting(what, source, principal, trace):
+                quota = await self._limits.caller(principal)
         fields = await self._json(request)
         answer = await self._runtime.calls.perform(
             name,
@@ -267,6 +276,15 @@ class Edge:
         if answer.replayed:
             given[REPLAYED] = "true"
         return web.Response(body=orjson.dumps(answer.value, default=plain), headers=given)
+
+    @contextmanager
+    def _noting(self, what: str, source: Source, who: Principal | None, trace: Trace) -> Iterator[None]:
+        """Who asks too much is on record too: the first time, then counted."""
+        try:
+            yield
+        except TooManyRequests as error:
+            self._refused(what, error, source, who, trace)
+            raise
 
     def _refused(
         self, what: str, error: BankhubError, source: Source, who: Principal | None, trace: Trace

@@ -72,9 +72,9 @@ async def audit(settings: Settings, seals: Path | None) -> int:
 
 _LOST: Final = """\
 Without exported seals nobody can tell whether a chain was cut off at its end. If {path} was moved
-or lost, bring it back from its backup, or take the events "audit.sealed" of every node out of the log store and name that
-file: verify audit --seals FILE. If nobody can say where it has gone, somebody may have taken it away: compare the last
-rows of the chain with a backup of the database."""
+or lost, bring it back from its backup, or take the events "audit.sealed" of every node out of the log store
+and name that file: verify audit --seals FILE. If nobody can say where it has gone, somebody may have taken it away:
+compare the last rows of the chain with a backup of the database."""
 
 
 async def evidence(settings: Settings, only: int | None, export: Path | None = None) -> int:

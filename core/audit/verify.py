@@ -61,7 +61,9 @@ async def verify(
     """
     result, began_s = Verified(), clock.monotonic_s()
     newest: dict[int, Exported] = {}
-    let_out = {} if exported is None else await store.every_exported(db)  # asked before what may have grown since
+    let_out = (
+        {} if exported is None else await store.every_exported(db)
+    )  # asked before what may have grown since
     for one in exported or ():
         if isinstance(one, str):
             result.faults.append(Fault(0, "export", one))

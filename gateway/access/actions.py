@@ -138,9 +138,12 @@ async def delete_role(ctx: Context, command: DeleteRole) -> None:
     await lock_enterprise(ctx.tx, ctx.enterprise_id)  # nobody is given the role meanwhile
     if (await store.holders(ctx.tx, ctx.enterprise_id)).get(role):
         raise Conflict("somebody has this role")
+    before = [
+        list(row)[1:] for row in await store.own_grants(ctx.tx, ctx.enterprise_id) if row["role"] == role
+    ]
     if not await store.delete_role(ctx.tx, ctx.enterprise_id, role):
         raise NotFound
-    ctx.audit(object=role)
+    ctx.audit(object=role, before=before)
 
 
 def _table(ctx: Context) -> list[Permission]:

@@ -140,7 +140,9 @@ class ChangeApp(Command[App], action="gateway.apps.change"):
     app_id: Id
     redirect_uris: Annotated[list[Uri], Field(max_length=10)] | None = None
     logout_uris: Annotated[list[Uri], Field(max_length=10)] | None = None
-    backchannel_uri: Annotated[str, StringConstraints(max_length=512)] | None = None  # '': tell nobody any more
+    backchannel_uri: Annotated[str, StringConstraints(max_length=512)] | None = (
+        None  # '': tell nobody any more
+    )
     jwks: dict[str, Any] | None = None  # all public keys from now on, for private_key_jwt
 
 

@@ -84,10 +84,11 @@ async def sign(ctx: Context, command: SignContract) -> Contract:
     if command.agreement != current:
         raise Conflict("this is not the agreement in force", detail={"version": current})
     enterprise_id, now = ctx.enterprise_id, ctx.clock.now()
-    state = _next(await store.lock(ctx.tx, enterprise_id), Step.SIGN)
+    row = await store.lock(ctx.tx, enterprise_id)
+    state = _next(row, Step.SIGN)
     await store.move(ctx.tx, enterprise_id, state, None, now)
     await store.sign(ctx.tx, enterprise_id, command.agreement, ctx.caller.person_id, now)
-    ctx.audit(object=enterprise_id, after=[state, command.agreement])
+    ctx.audit(object=enterprise_id, before=row and row["state"], after=[state, command.agreement])
     return await _one(ctx, enterprise_id)
 
 

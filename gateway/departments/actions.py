@@ -82,9 +82,11 @@ async def delete(ctx: Context, command: DeleteDepartment) -> None:
         raise Conflict("there are departments below")
     if await store.members(ctx.tx, ctx.enterprise_id, command.department_id):
         raise Conflict("somebody is in this department")
-    if not await store.delete(ctx.tx, ctx.enterprise_id, command.department_id):
+    if command.department_id not in {one for one, _ in tree}:
         raise NotFound
-    ctx.audit(object=command.department_id)
+    before = await _one(ctx, command.department_id)
+    await store.delete(ctx.tx, ctx.enterprise_id, command.department_id)
+    ctx.audit(object=command.department_id, before=before.model_dump())
 
 
 async def _locked(ctx: Context) -> list[tuple[int, int | None]]:

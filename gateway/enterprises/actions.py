@@ -95,7 +95,7 @@ async def decide(ctx: Context, command: DecideApplication) -> Application:
         raise Conflict("it has been decided")
     if command.decision != "verify" and command.reason is None:
         raise Invalid("say why")
-    ctx.audit(after=command.decision)
+    ctx.audit(before=row["state"], after=command.decision)
     await because(ctx, command.application_id, command.reason)
     now = ctx.clock.now()
     if command.decision == "verify":
@@ -215,7 +215,7 @@ async def decide_join(ctx: Context, command: DecideJoinRequest) -> Member | None
     await store.decide_request(
         ctx.tx, enterprise_id, request_id, state, ctx.caller.person_id, ctx.clock.now()
     )
-    ctx.audit(object=request_id, after=[state, sorted(command.roles)])
+    ctx.audit(object=request_id, before=row["state"], after=[state, sorted(command.roles)])
     if not command.accept:
         return None
     check_gift(ctx, command.roles, command.departments)

@@ -86,7 +86,8 @@ async def revoke(ctx: Context, command: RevokeInvitation) -> None:
         raise NotFound
     if not await store.revoke(ctx.tx, ctx.enterprise_id, command.invitation_id, ctx.clock.now()):
         raise NotFound
-    ctx.audit(object=command.invitation_id)
+    state = rules.state(store.standing(row), ctx.clock.now_ms())
+    ctx.audit(object=command.invitation_id, before=[state, store.roles_of(row)])
 
 
 @action(LookAtInvitation, needs=PERSON, audited=False, limit=_GUESSING)

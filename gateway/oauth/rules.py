@@ -15,7 +15,7 @@ from hashlib import sha256
 from typing import Any, Final
 from urllib.parse import parse_qsl, urlencode
 
-from gateway.oauth.apps.rules import OPENID, Client
+from gateway.oauth.apps.rules import Client
 
 # --- parameters -------------------------------------------------------------------------------------------------------
 

@@ -42,7 +42,9 @@ from gateway.support.reasons import because
 
 _A_DAY: Final = timedelta(days=1)
 _EXPORTS_A_DAY: Final = 3
-_LOOKS: Final = False  # no stored answers: each look is one of its own in the audit, what was seen is kept nowhere
+_LOOKS: Final = (
+    False  # no stored answers: each look is one of its own in the audit, what was seen is kept nowhere
+)
 _LOOKED_AT: Final = (
     "gateway.privacy.unmask",
     "gateway.privacy.reveal_member",

@@ -49,6 +49,8 @@ async def login(ctx: Context, command: Login) -> LoggedIn:
     have, typed = parts(ctx), normal_login(command.login)
     ctx.audit(device=command.device)
     person, one, guarded = await tries.again(ctx, _attempt, typed, command.device)
+    if person is not None:
+        ctx.audit(object=person["person_id"])
     password = command.password.get_secret_value()
     stored = None if person is None else person["password_hash"]
     right = await have.passwords.verify(stored, password)

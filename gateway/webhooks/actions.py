@@ -97,7 +97,7 @@ async def renew_secret(ctx: Context, command: RenewWebhookSecret) -> WebhookSecr
     row = await _locked(ctx, command.webhook_id)
     until = ctx.clock.now() + timedelta(seconds=ctx.runtime.settings.webhook_secret_overlap_s)
     await store.renew(ctx.tx, ctx.enterprise_id, command.webhook_id, until)
-    ctx.audit(object=command.webhook_id)
+    ctx.audit(object=command.webhook_id, before=row["secret_no"], after=row["secret_no"] + 1)
     secret = parts(ctx).webhooks.secret(command.webhook_id, row["secret_no"] + 1)
     return WebhookSecret(webhook_id=command.webhook_id, secret=rules.shown_secret(secret))
 
@@ -105,9 +105,9 @@ async def renew_secret(ctx: Context, command: RenewWebhookSecret) -> WebhookSecr
 @action(RemoveWebhook, needs=WEBHOOKS_MANAGE)
 async def remove(ctx: Context, command: RemoveWebhook) -> None:
     """Send nothing there any more, and forget what was sent."""
-    if not await store.remove(ctx.tx, ctx.enterprise_id, command.webhook_id):
-        raise NotFound
-    ctx.audit(object=command.webhook_id)
+    row = await _locked(ctx, command.webhook_id)
+    await store.remove(ctx.tx, ctx.enterprise_id, command.webhook_id)
+    ctx.audit(object=command.webhook_id, before=[row["url"], row["events"], row["state"]])
 
 
 @action(ListWebhookDeliveries, needs=WEBHOOKS_MANAGE, audited=False)

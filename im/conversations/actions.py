@@ -141,6 +141,7 @@ async def remove_member(ctx: Context, command: RemoveMember) -> Changed:
     rules.check_removal(row["member_role"], me, person, found.get(person, rules.MEMBER))
     if not found:
         return Changed(added=[], removed=[], member_count=row["member_count"])
+    ctx.audit(object=person, before=[command.conversation_id, found[person]])
     await _dismiss(ctx, command.conversation_id, person, found[person])
     return Changed(added=[], removed=[person], member_count=row["member_count"] - 1)
 
@@ -198,7 +199,7 @@ async def remove_person(ctx: Context, command: RemovePerson) -> int:
         if found:
             await _dismiss(ctx, conversation_id, person, found[person])
             left += 1
-    ctx.audit(object=person, after=left)
+    ctx.audit(object=person, before=left, after=0)
     return left
 
 
@@ -206,7 +207,7 @@ async def _my_group(ctx: Context, conversation_id: int) -> Record:
     """A group that the caller is in, locked. Raises `NotFound` and `Invalid`."""
     row = await mine(ctx, conversation_id, lock=True)
     rules.require_group(row["kind"])
-    ctx.audit(object=conversation_id)
+    ctx.audit(object=conversation_id, before=[row["title"], row["member_count"], row["member_role"]])
     return row
 
 

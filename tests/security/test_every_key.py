@@ -32,7 +32,9 @@ from tests.world import process, settings_for
 
 SERVED = ("hub", "im", "gateway")  # uploads have keys of their own: tests/files
 WRITES = [action for action in compose.actions() if action.audited and action.service in SERVED]
-LAST = re.compile(r"\.(leave|logout|revoke\w*|end\w*|disable|suspend|uninstall|remove\w*|delete\w*|disband|recall)$")
+LAST = re.compile(
+    r"\.(leave|logout|revoke\w*|end\w*|disable|suspend|uninstall|remove\w*|delete\w*|disband|recall)$"
+)
 KEPT = sorted(
     (action for action in WRITES if action.idempotent),
     key=lambda one: (one.name.endswith((".leave", ".logout")), LAST.search(one.name) is not None, one.name),
@@ -77,13 +79,13 @@ class Got:
 async def _callers(twins: Twins, action: Action[Any, Any]) -> list[Principal]:
     """Who may call it, of everybody there is; those of the enterprise of the examples first."""
     found = []
-    for (login, enterprise_id), _ in twins.sessions.items():
+    for (login, enterprise_id), session_id in twins.sessions.items():
         tenant = next(p for p in twins.everybody if (p.login, p.enterprise_id) == (login, enterprise_id))
         who = Principal(
             tenant.person_id,
             enterprise_id,
             frozenset(tenant.roles),
-            twins.sessions[(login, enterprise_id)],
+            session_id,
             "example",
             1 << 50,
             2,
@@ -120,7 +122,8 @@ async def _under(
                 action.name, fields, principal=who, source=SOURCE, key=key, step_up=step_up
             )
     except BankhubError as refusal:
-        assert not refusal.temporary, f"{action.name}: {refusal.message}"
+        if refusal.temporary:
+            raise
         return Got((refusal.code, refusal.message, refusal.detail), refusal.replayed)
     return Got(answer.value, answer.replayed)
 
@@ -166,7 +169,9 @@ async def test_the_same_key_has_one_effect_and_one_answer(twins: Twins, action: 
     before = await _everything(twins)
     again = await _under(twins, action, who, fields, f"a-{action.name}"[:64], step_up)
     if again.said != first[0].said and action.needs is not INTERNAL:
-        with pytest.raises(BankhubError):  # it has ended what it is asked through: that is the answer from now on
+        with pytest.raises(
+            BankhubError
+        ):  # it has ended what it is asked through: that is the answer from now on
             permit(action, who, await twins.runtime.access.grants(who), internal=False)
     else:
         assert again == Got(first[0].said, True)
@@ -216,6 +221,63 @@ async def test_most_of_them_were_carried_out_above(twins: Twins) -> None:
         "im.messages.send",
     } <= WORKED
     assert len(WORKED) >= len(KEPT) * 2 // 3, sorted({action.name for action in KEPT} - WORKED)
+
+
+_MAKES = "makes something that was not there"
+_ENDS = "ends or repeats what its object names, which had one state before"
+UNCHANGED = {
+    "gateway.access.create_role": _MAKES,
+    "gateway.apps.register": _MAKES,
+    "gateway.apps.register_own": _MAKES,
+    "gateway.apps.sign_in": _MAKES,
+    "gateway.departments.create": _MAKES,
+    "gateway.enterprises.apply": _MAKES,
+    "gateway.factors.enrol": _MAKES,
+    "gateway.identity.add_member": _MAKES,
+    "gateway.invitations.create": _MAKES,
+    "gateway.oauth.open": _MAKES,
+    "gateway.oauth.proceed": _MAKES,
+    "gateway.privacy.request_export": _MAKES,
+    "gateway.privacy.send_erase_code": _MAKES,
+    "gateway.registration.send_phone_code": _MAKES,
+    "gateway.staff.add": _MAKES,
+    "gateway.stepup.begin": _MAKES,
+    "gateway.webhooks.add": _MAKES,
+    "im.conversations.create_group": _MAKES,
+    "im.messages.send": _MAKES,
+    "gateway.apps.revoke_grant": _ENDS,
+    "gateway.factors.remove": _ENDS,
+    "gateway.identity.logout": _ENDS,
+    "gateway.identity.revoke_session": _ENDS,
+    "gateway.identity.switch_enterprise": _ENDS,
+    "gateway.oauth.leave": _ENDS,
+    "gateway.people.end_sessions": _ENDS,
+    "gateway.people.forget_factors": _ENDS,
+    "gateway.webhooks.resend": _ENDS,
+}
+"""Actions whose record has no digest of what was there before, and why that is right."""
+
+
+@pytest.mark.requirement("D04")
+@pytest.mark.asyncio(loop_scope="module")
+async def test_the_record_of_a_change_tells_what_about_and_both_states(twins: Twins) -> None:
+    """Of every action that was carried out above: its object, and digests of what was asked, before and after."""
+    connection = await asyncpg.connect(twins.runtime.settings.database_url.get_secret_value(), ssl=False)  # type: ignore[union-attr]
+    try:
+        rows = await connection.fetch(
+            "SELECT action, MAX(object_id) AS about, MIN(encode(request_digest, 'hex')) AS request, "
+            "MIN(encode(before_digest, 'hex')) AS before, MIN(encode(after_digest, 'hex')) AS after "
+            "FROM core_audit WHERE outcome = 'ok' GROUP BY action"
+        )
+    finally:
+        await connection.close()
+    found = {row["action"]: row for row in rows if row["action"] in WORKED}
+    assert {
+        action.name for action in WRITES if action.name in WORKED and action.needs is not INTERNAL
+    } <= set(found)
+    assert {name for name, row in found.items() if row["request"] is None or row["after"] is None} == set()
+    assert {name for name, row in found.items() if row["about"] is None} <= {"gateway.oauth.leave"}
+    assert {name for name, row in found.items() if row["before"] is None} == set(UNCHANGED) & WORKED
 
 
 @pytest.mark.requirement("T02")

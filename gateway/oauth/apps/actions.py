@@ -168,11 +168,11 @@ async def change(ctx: Context, command: ChangeApp) -> App:
     client = await _own_app(ctx, command.app_id)
     _, before = await store.credentials(ctx.tx, client.app_id)
     keys = before if command.jwks is None else dict(rules.client_keys(command.jwks).as_dict(private=False))
-    given = {
-        "redirect_uris": None if command.redirect_uris is None else tuple(command.redirect_uris),
-        "logout_uris": None if command.logout_uris is None else tuple(command.logout_uris),
-    }
-    changed = replace(client, **{name: value for name, value in given.items() if value is not None})
+    changed = client
+    if command.redirect_uris is not None:
+        changed = replace(changed, redirect_uris=tuple(command.redirect_uris))
+    if command.logout_uris is not None:
+        changed = replace(changed, logout_uris=tuple(command.logout_uris))
     if command.backchannel_uri is not None:
         changed = replace(changed, backchannel_uri=command.backchannel_uri or None)
     rules.check_registration(
@@ -206,7 +206,7 @@ async def suspend(ctx: Context, command: SuspendApp) -> App:
     oauth(ctx).registered(ctx)
     if command.suspended:
         oauth(ctx).end(ctx, ("app", client.app_id, 0))
-    ctx.audit(object=client.app_id, after=state)
+    ctx.audit(object=client.app_id, before=client.active, after=not command.suspended)
     changed = await store.client(ctx.tx, client.app_id)
     assert changed is not None
     return shown(changed, ctx.enterprise_id)
@@ -219,8 +219,9 @@ async def renew_secret(ctx: Context, command: RenewSecret) -> AppSecret:
     if client.auth_method != "client_secret_basic":
         raise Conflict("this app has no secret")
     secret = ctx.rng.token()
+    before, _ = await store.credentials(ctx.tx, client.app_id)
     await store.set_secret(ctx.tx, client.app_id, ctx.enterprise_id, digest(secret))
-    ctx.audit(object=client.app_id)
+    ctx.audit(object=client.app_id, before=before, after=digest(secret))
     return AppSecret(client_secret=secret)
 
 
@@ -275,10 +276,11 @@ async def install(ctx: Context, command: InstallApp) -> Installation:
 @action(UninstallApp, needs=APPS_MANAGE)
 async def uninstall(ctx: Context, command: UninstallApp) -> None:
     """Put an app out of the own enterprise: its tokens for it are refused at once."""
+    before = await store.installation(ctx.tx, ctx.enterprise_id, command.app_id, ctx.clock.now())
     if not await store.uninstall(ctx.tx, ctx.enterprise_id, command.app_id, ctx.clock.now()):
         raise NotFound
     oauth(ctx).end(ctx, ("installation", command.app_id, ctx.enterprise_id))
-    ctx.audit(object=command.app_id)
+    ctx.audit(object=command.app_id, before=None if before is None else sorted(store.scopes_of(before)))
 
 
 @action(ListInstallations, needs=APPS_MANAGE, audited=False)

@@ -175,9 +175,9 @@ def takes_away(
     client: Client, jwks: Mapping[str, Any] | None, changed: Client, keys: Mapping[str, Any] | None
 ) -> bool:
     """Whether somebody who had an address or a key of the app has none any more: what was given there must end."""
-    return not set(client.redirect_uris) <= set(changed.redirect_uris) or not _thumbprints(jwks) <= _thumbprints(
-        keys
-    )
+    return not set(client.redirect_uris) <= set(changed.redirect_uris) or not _thumbprints(
+        jwks
+    ) <= _thumbprints(keys)
 
 
 def _thumbprints(jwks: Mapping[str, Any] | None) -> set[str]:

@@ -15,7 +15,11 @@ from gateway.oauth.apps.actions import changing
 from tests.gateway.oauth.conftest import CALLBACK, App, Kit, Verifier
 
 NEW = "https://moved.example/cb"
-_AUDIT = Sql("SELECT * FROM core_audit WHERE object_id = $1 AND action = 'gateway.apps.change' ORDER BY audit_id", None, "tests")
+_AUDIT = Sql(
+    "SELECT * FROM core_audit WHERE object_id = $1 AND action = 'gateway.apps.change' ORDER BY audit_id",
+    None,
+    "tests",
+)
 
 
 async def change(kit: Kit, app: App, *, by: str = "wangfang", **fields: Any) -> Any:
@@ -155,7 +159,9 @@ async def test_the_audit_tells_both_and_the_person_reads_what_is_confirmed(kit: 
 
 def test_to_add_takes_nothing_away() -> None:
     one, two = ECKey.generate_key("P-256"), ECKey.generate_key("P-256")
-    client = rules.Client(1, 1, "x", "private_key_jwt", (CALLBACK,), (), "s", frozenset(), *(False,) * 4, True)
+    client = rules.Client(
+        1, 1, "x", "private_key_jwt", (CALLBACK,), (), "s", frozenset(), *(False,) * 4, True
+    )
     moved = rules.Client(1, 1, "x", "private_key_jwt", (NEW,), (), "s", frozenset(), *(False,) * 4, True)
     assert not rules.takes_away(client, public(one), client, public(two, one))
     assert not rules.takes_away(client, None, client, None)
