@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from inspect import cleandoc
 from typing import Any, Final
 
@@ -46,10 +46,17 @@ _STATUSES: Final = {
 }
 
 
-def document(actions: Iterable[Action[Any, Any]], *, version: str, rate_scale: float = 1.0) -> dict[str, Any]:
+def document(
+    actions: Iterable[Action[Any, Any]],
+    *,
+    version: str,
+    rate_scale: float = 1.0,
+    others: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
     """The OpenAPI document of these actions, which are those that callers from outside may see.
 
-    `rate_scale`: the setting `rate_actions_scale` of the process that tells it.
+    `rate_scale`: the setting `rate_actions_scale` of the process that tells it. `others`: path items of what is served
+    besides (`gateway.paths`).
     """
     declared = list(actions)
     inputs: list[tuple[tuple[str, str], Any, TypeAdapter[Any]]] = []
@@ -68,7 +75,18 @@ def document(actions: Iterable[Action[Any, Any]], *, version: str, rate_scale: f
         "info": {"title": "bankhub", "version": version, "description": _ABOUT},
         "servers": [{"url": "/"}],
         "security": [{"access_token": []}, {"dpop": []}],
-        "tags": [{"name": name} for name in sorted({_tag(action) for action in declared})],
+        "tags": [
+            {"name": name}
+            for name in sorted(
+                {_tag(action) for action in declared}
+                | {
+                    one["tags"][0]
+                    for item in (others or {}).values()
+                    for one in item.values()
+                    if "tags" in one
+                }
+            )
+        ],
         "paths": {
             f"/v1/{action.name}": {
                 "post": _operation(
@@ -76,7 +94,8 @@ def document(actions: Iterable[Action[Any, Any]], *, version: str, rate_scale: f
                 )
             }
             for action in declared
-        },
+        }
+        | dict(others or {}),
         "components": {
             "schemas": components,
             "responses": {
@@ -217,6 +236,11 @@ def _security(declared: Iterable[Action[Any, Any]]) -> dict[str, Any]:
             "name": "DPoP",
             "description": "RFC 9449: with `Authorization: DPoP <token>`, where the session is bound to a device's key",
         },
+        "client_secret": {
+            "type": "http",
+            "scheme": "basic",
+            "description": "apps with a secret, at the OAuth endpoints; those with a key send client_assertion",
+        },
         "apps": {
             "type": "oauth2",
             "description": "apps of others: authorization code with PKCE, or client credentials",
@@ -225,7 +249,7 @@ def _security(declared: Iterable[Action[Any, Any]]) -> dict[str, Any]:
                     "authorizationUrl": "/oauth/authorize",
                     "tokenUrl": "/oauth/token",
                     "refreshUrl": "/oauth/token",
-                    "scopes": dict(sorted(scopes.items())),
+                    "scopes": {"openid": "确认你的身份", **dict(sorted(scopes.items()))},
                 }
             },
         },

@@ -19,6 +19,7 @@ from aiohttp.web_request import BaseRequest
 
 from core.telemetry import Trace
 from gateway import openapi
+from gateway.paths import OTHERS
 
 if TYPE_CHECKING:
     from core.runtime import Runtime
@@ -92,6 +93,8 @@ _POLICY: Final = (
     f"default-src 'none'; style-src 'sha256-{_DIGEST}'; "
     "frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
 )
+_ACTIONS: Final = "/v1/"
+_PLACES: Final = {"path": "路径", "query": "查询参数", "header": "请求头"}
 
 
 class Reference:
@@ -108,7 +111,8 @@ class Reference:
 
     def _made(self) -> dict[str, Any]:
         scale = self._runtime.settings.rate_actions_scale
-        return openapi.document(self._runtime.registry.public(), version="1", rate_scale=scale)
+        registry = self._runtime.registry
+        return openapi.document(registry.public(), version="1", rate_scale=scale, others=OTHERS)
 
     async def _openapi(self, request: BaseRequest, trace: Trace) -> web.Response:
         if self._document is None:
@@ -125,9 +129,10 @@ class Reference:
 def page(document: Mapping[str, Any]) -> str:
     """The page of an OpenAPI document."""
     by_tag: dict[str, list[dict[str, Any]]] = {}
-    for methods in document["paths"].values():
-        operation = methods["post"]
-        by_tag.setdefault(operation["tags"][0], []).append(operation)
+    for path, methods in document["paths"].items():
+        if path.startswith(_ACTIONS):
+            operation = methods["post"]
+            by_tag.setdefault(operation["tags"][0], []).append(operation)
     return "".join(_page(document, by_tag))
 
 
@@ -135,7 +140,7 @@ def _page(document: Mapping[str, Any], by_tag: Mapping[str, list[dict[str, Any]]
     yield '<!doctype html><html lang="zh-CN"><head><meta charset="utf-8">'
     yield '<meta name="viewport" content="width=device-width,initial-scale=1"><title>bankhub 接口参考</title>'
     yield f"<style>{_STYLE}</style></head><body><header><h1>bankhub 接口参考</h1>"
-    count = len(document["paths"])
+    count = sum(map(len, by_tag.values()))
     yield f"<p>共 {count} 个接口。每个接口都是 <code>POST /v1/接口名</code>，请求与应答均为 JSON 对象；"
     yield "编号是十进制字符串，时间是自 1970-01-01（UTC）起的毫秒数，二进制为 base64。</p>"
     yield '<p class="dim">查找请用浏览器的页内搜索（Ctrl+F）。'
@@ -148,12 +153,19 @@ def _page(document: Mapping[str, Any], by_tag: Mapping[str, list[dict[str, Any]]
             name = escape(one["operationId"])
             yield f'<a href="#{name}">{escape(name.rpartition(".")[2])}</a>'
         yield "</details>"
+    others = {path: item for path, item in document["paths"].items() if not path.startswith(_ACTIONS)}
+    if others:
+        yield '<a href="#others">文件与 OAuth</a>'
     yield '<a href="#types">数据结构</a></nav><main>'
     yield from _common(document)
     for tag, operations in by_tag.items():
         yield f"<h2>{escape(tag)}</h2>"
         for one in operations:
             yield from _operation(one, schemas)
+    if others:
+        yield '<h2 id="others">文件与 OAuth</h2>'
+    for path, item in others.items():
+        yield from _other(path, item)
     yield '<h2 id="types">数据结构</h2>'
     for name in _named_types(by_tag, schemas):
         yield f'<article id="{_PLACE}{name}"><h3>{name}</h3>'
@@ -190,6 +202,25 @@ def _operation(one: Mapping[str, Any], schemas: Mapping[str, Any]) -> Iterator[s
     yield f"<details><summary>示例</summary><pre>{escape(example)}</pre></details>"
     yield from _fields("应答", one["responses"]["200"]["content"]["application/json"]["schema"], schemas)
     yield "</article>"
+
+
+def _other(path: str, item: Mapping[str, Any]) -> Iterator[str]:
+    """A path that is no action: bytes, forms and pages."""
+    for method, one in item.items():
+        if method == "parameters":
+            continue
+        name = escape(one["operationId"])
+        yield f'<article id="{name}"><h3><a href="#{name}">{method.upper()} {escape(path)}</a></h3>'
+        yield f"<p>{escape(one['summary'])}</p>"
+        yield '<table class="fields"><caption>参数</caption><tbody>'
+        for given in (*item.get("parameters", ()), *one["parameters"]):
+            must = "必填；" if given["required"] else ""
+            yield f"<tr><td><code>{escape(given['name'])}</code></td><td>{_PLACES[given['in']]}</td>"
+            yield f"<td>{must}{escape(given['description'])}</td></tr>"
+        for kind, body in one.get("requestBody", {"content": {}})["content"].items():
+            fields = "、".join(body["schema"].get("properties", ())) or "文件内容"
+            yield f"<tr><td><code>{escape(kind)}</code></td><td>请求体</td><td>{escape(fields)}</td></tr>"
+        yield f"</tbody></table><p>应答：{escape('、'.join(sorted(one['responses'])))}</p></article>"
 
 
 def _tags(one: Mapping[str, Any]) -> Iterator[str]:

@@ -265,8 +265,11 @@ def openapi() -> dict[str, Any]:
     """The OpenAPI document of what callers from outside may see."""
     from core.actions import INTERNAL
     from gateway.openapi import document
+    from gateway.paths import OTHERS
 
-    return document([action for action in actions() if action.needs is not INTERNAL], version=VERSION)
+    return document(
+        [action for action in actions() if action.needs is not INTERNAL], version=VERSION, others=OTHERS
+    )
 
 
 def bench(words: Sequence[str]) -> int:
