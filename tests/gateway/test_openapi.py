@@ -7,7 +7,6 @@ import json
 import os
 import re
 import subprocess
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -154,19 +153,28 @@ async def test_the_reference_is_served_with_a_strict_policy(world: World) -> Non
         assert "接口参考" in await answer.text()
 
 
-@pytest.fixture
-async def administrator(world: World) -> AsyncIterator[str]:
-    for who in world.people:
-        begun = await world.login(who)
-        if "administrator" in begun["enterprise"]["roles"]:
-            yield str(begun["access_token"])
-            return
+ENDING = "logout|leave|switch|revoke|end_sessions|erase"
+"""Actions that end what they are called with: tried with sessions made for them, after the others."""
+
+CHECKS = (
+    "not_a_server_error,status_code_conformance,content_type_conformance,response_headers_conformance,"
+    "response_schema_conformance,unsupported_method,missing_required_header,ignored_auth"
+)
+"""Left out: positive_data_acceptance, because what a schema allows may still be refused by the state of things (409), by
+rules over several fields (422) or by who may see it (403, 404); negative_data_rejection, of which six findings are
+not looked into yet; use_after_free, ensure_resource_availability and
+allow_x_accepted, because everything here is a POST that links to nothing."""
 
 
 @pytest.mark.requirement("W12")
 @pytest.mark.timeout(600)
-async def test_schemathesis_finds_no_difference(world: World, administrator: str, tmp_path: Path) -> None:
-    """Over every action: documented statuses, types, headers and bodies, and no 500. Ending oneself is left out."""
+@pytest.mark.parametrize(
+    ("login", "which"),
+    [("wangfang", "others"), ("sunqiang", "others"), ("wangfang", "ending"), ("sunqiang", "ending")],
+    ids=lambda value: str(value),
+)
+async def test_schemathesis_finds_no_difference(world: World, tmp_path: Path, login: str, which: str) -> None:
+    """Over every action, as an enterprise's administrator and as the bank's staff with a second factor."""
     try:
         schemathesis = await asyncio.to_thread(program)
     except NotInstallable as reason:
@@ -175,14 +183,14 @@ async def test_schemathesis_finds_no_difference(world: World, administrator: str
     (tmp_path / "schemathesis.toml").write_text(
         '[checks]\nnot_a_server_error.expected-statuses = ["2xx", "3xx", "4xx", "504"]\n'
     )
+    token = str((await world.login(login, f"schemathesis-{which}"))["access_token"])
     process = await asyncio.create_subprocess_exec(
         str(schemathesis), "run", f"{world.client.url}/openapi.json",
         "--include-path-regex", "^/v1/",
-        "--header", f"Authorization: Bearer {administrator}",
-        "--phases", "examples,coverage,fuzzing", "--max-examples", os.environ.get("SCHEMATHESIS_EXAMPLES", "3"),
-        "--checks", "not_a_server_error,status_code_conformance,content_type_conformance,"
-        "response_headers_conformance,response_schema_conformance,unsupported_method",
-        "--exclude-operation-id-regex", "logout|leave|switch|revoke|delete_person|erase",
+        "--header", f"Authorization: Bearer {token}",
+        "--phases", "examples,coverage,fuzzing", "--max-examples", os.environ.get("SCHEMATHESIS_EXAMPLES", "1"),
+        "--checks", CHECKS,
+        "--exclude-operation-id-regex" if which == "others" else "--include-operation-id-regex", ENDING,
         "--seed", "1", "--generation-database", "none", "--no-color", "--continue-on-failure",
         cwd=tmp_path, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
     )  # fmt: skip
@@ -190,4 +198,9 @@ async def test_schemathesis_finds_no_difference(world: World, administrator: str
     assert process.returncode == 0, said[-6000:]
     tested = re.search(r"Tested: +([0-9]+)", said)
     assert tested is not None, said[-2000:]
-    assert int(tested[1]) >= len(world.runtime.registry.public()) - 12, "hardly anything was tried"
+    expected = [
+        one
+        for one in world.runtime.registry.public()
+        if bool(re.search(ENDING, one.name)) == (which == "ending")
+    ]
+    assert int(tested[1]) == len(expected), "not everything was tried"
