@@ -161,8 +161,9 @@ CHECKS = (
     "response_schema_conformance,unsupported_method,missing_required_header,ignored_auth"
 )
 """Left out: positive_data_acceptance, because what a schema allows may still be refused by the state of things (409),
-by rules over several fields (422) or by who may see it (403, 404); use_after_free and ensure_resource_availability, because
-every call is a POST that links to nothing; negative_data_rejection, with six findings that nobody has looked into yet."""
+by rules over several fields (422) or by who may see it (403, 404); use_after_free and ensure_resource_availability,
+because every call is a POST that links to nothing; negative_data_rejection, with six findings that nobody has looked
+into yet."""
 
 
 @pytest.mark.requirement("W12")
