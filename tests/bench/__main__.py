@@ -9,6 +9,7 @@ from collections.abc import Sequence
 MODULES = {
     "hub": "tests.bench.hub",  # throughput, latency, memory, recovery
     "gateway": "tests.bench.gateway",  # what the HTTP edge costs
+    "files": "tests.bench.files",  # bytes through the gateway, against the store itself
     "faults": "tests.fault.long",  # the fault tests for as long as one likes: --minutes N
 }
 

@@ -1,4 +1,4 @@
-"""One gateway worker as `./bankhub serve --roles im,gateway` runs it, with the callers' limits raised.
+"""One gateway worker as `./bankhub serve --roles im,gateway` runs it (or the roles that are named), limits raised.
 
 It has one action more, `bench.nothing.ask`: what every action costs that is called by a member, and nothing of its own.
 Engines and keys come from the environment (BANKHUB_*). Prints {"port": …} when it serves; ends by SIGTERM.
@@ -10,6 +10,7 @@ import asyncio
 import json
 import os
 import signal
+import sys
 from dataclasses import replace
 from typing import Any
 
@@ -49,7 +50,7 @@ class Bench(Service):
     actions = (ask_nothing,)
 
 
-async def main() -> None:
+async def main(roles: list[str]) -> None:
     raised: dict[str, Any] = {
         f"{of}_{name}": value
         for of in ("gateway_rate", "rate_person", "rate_device")
@@ -59,7 +60,7 @@ async def main() -> None:
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     async with open_runtime(settings) as runtime:
-        made = [*services(settings, SystemClock(), runtime.db, ("im", "gateway")), Bench()]
+        made = [*services(settings, SystemClock(), runtime.db, roles), Bench()]
         host = Host(runtime, made)
         for name, declared in runtime.registry.actions.items():
             runtime.registry.actions[name] = replace(declared, limit=None)
@@ -73,4 +74,4 @@ async def main() -> None:
 
 if __name__ == "__main__":
     raise_open_files()
-    uvloop.run(main())
+    uvloop.run(main(sys.argv[1:] or ["im", "gateway"]))

@@ -73,8 +73,24 @@ class Server:
 
     def rss_kib(self) -> int:
         """Resident memory of the process: user space only, the kernel's socket buffers are not in it."""
+        return self._status("VmRSS:")
+
+    def peak_rss_kib(self) -> int:
+        """The most since it began, or since `forget_peak`."""
+        return self._status("VmHWM:")
+
+    def forget_peak(self) -> None:
+        """Begin anew to look for the most."""
+        Path(f"/proc/{self.pid}/clear_refs").write_text("5")
+
+    def cpu_s(self) -> float:
+        """CPU time of all its threads, the kernel's work for it too."""
+        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def _status(self, name: str) -> int:
         for line in Path(f"/proc/{self.pid}/status").read_text().splitlines():
-            if line.startswith("VmRSS:"):
+            if line.startswith(name):
                 return int(line.split()[1])
         raise BenchFailed("the server has no memory: it is gone")
 

@@ -7,7 +7,7 @@ import contextlib
 import os
 import shutil
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
 from core.db import migrate
@@ -105,13 +105,13 @@ class Rig:
 
 
 @contextlib.contextmanager
-def rig(people: int) -> Iterator[Rig]:
+def rig(people: int, want: Collection[str] = ("postgres", "valkey")) -> Iterator[Rig]:
     """Engines, tables and people, gone afterwards."""
     var = Path(os.environ.get("BANKHUB_VAR_DIR", ROOT / "var"))
     folder = var / f"bench-{os.getpid()}"
     folder.mkdir(mode=0o711, parents=True)
     os.sched_setaffinity(0, {cores()[1]})  # engines inherit it: core 0 is the server's alone
-    engines = EmbeddedEngines(folder, {"postgres", "valkey"}, sync=False)
+    engines = EmbeddedEngines(folder, want, sync=False)
     try:
         made = Rig(folder, var / "bench-programs", engines, people)
         engines.start_blocking()
