@@ -12,7 +12,7 @@ from core.clock import to_ms
 from core.context import Context
 from core.db import Record
 from files import api
-from files.inspection.kinds import BY_NAME, name_as
+from files.inspection.kinds import BY_NAME, Preview, name_as
 from files.library import store
 from hub import api as hub
 
@@ -53,8 +53,13 @@ async def visible(ctx: Context, rows: Sequence[Record]) -> set[int]:
 
 async def shown(ctx: Context, rows: Sequence[Record]) -> list[api.File]:
     """Files as people see them; `rows` are the store's."""
-    made = await store.variants(ctx.tx, ctx.enterprise_id, sorted({row["content_id"] for row in rows}))
+    pictured = {row["content_id"] for row in rows if row["state"] == store.READY and _has_variants(row["kind"])}
+    made = await store.variants(ctx.tx, ctx.enterprise_id, sorted(pictured)) if pictured else {}
     return [_shown(row, [v["variant"] for v in made.get(row["content_id"], ())]) for row in rows]
+
+
+def _has_variants(kind: str | None) -> bool:
+    return kind in BY_NAME and BY_NAME[kind].preview in (Preview.PICTURE, Preview.PAGE)
 
 
 def _shown(row: Record, variants: Sequence[str]) -> api.File:

@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from core.context import Context
-from core.db import UniqueViolation
-from core.errors import Internal
+from core.db import Contention, UniqueViolation
 from files.inspection.kinds import BY_NAME, Work
 from files.library import store
 from files.parts import service
@@ -43,13 +42,10 @@ async def add_file(ctx: Context, came: Arrived) -> int:
     if same is None and at_once:
         assert came.sha256 is not None
         try:
-            async with tx.savepoint():
-                identity = store.identity_of(came.sha256, came.size_bytes, came.kind)
-                await _insert(ctx, content_id, came, store.KEPT, identity)
-        except UniqueViolation:  # somebody else has brought the same at this moment
-            same = await _same(ctx, came)
-            if same is None:
-                raise Internal("a content is there and is not") from None
+            identity = store.identity_of(came.sha256, came.size_bytes, came.kind)
+            await _insert(ctx, content_id, came, store.KEPT, identity)
+        except UniqueViolation as error:  # somebody else has brought the same at this moment: it is found next time
+            raise Contention("the same has come twice at once", retry_ms=50) from error
     elif same is None:
         await _insert(ctx, content_id, came, store.RAW, f"raw:{content_id}")
     if same is not None:

@@ -14,6 +14,10 @@ _USED = sql("SELECT person_id, bytes, files FROM files_usage WHERE enterprise_id
 _ADD = sql(
     "UPDATE files_usage SET bytes = bytes + $3, files = files + $4 WHERE enterprise_id = $1 AND person_id = $2"
 )
+_TAKE = sql(
+    "UPDATE files_usage SET bytes = bytes + $3, files = files + 1 "
+    "WHERE enterprise_id = $1 AND person_id = $2 AND bytes <= $4"
+)
 _INSERT = sql("INSERT INTO files_usage (enterprise_id, person_id, bytes, files) VALUES ($1, $2, $3, $4)")
 
 _POLICY = sql("SELECT own_key, quota_bytes, person_quota_bytes FROM files_policies WHERE enterprise_id = $1")
@@ -57,6 +61,21 @@ async def add(tx: Transaction, enterprise_id: int, person_id: int, size_bytes: i
                 await tx.execute(_INSERT, enterprise_id, whose, size_bytes, files)
         except UniqueViolation:
             await tx.execute(_ADD, enterprise_id, whose, size_bytes, files)
+
+
+async def take(tx: Transaction, enterprise_id: int, whose: int, size_bytes: int, most_bytes: int) -> bool:
+    """Take room for a file, if it is then `most_bytes` at most; exact: who comes at the same moment waits."""
+    least = most_bytes - size_bytes
+    if await tx.execute(_TAKE, enterprise_id, whose, size_bytes, least):
+        return True
+    if least < 0:
+        return False
+    try:
+        async with tx.savepoint():
+            await tx.execute(_INSERT, enterprise_id, whose, size_bytes, 1)
+            return True
+    except UniqueViolation:  # there is a row: of somebody who came at this moment, or one that is full
+        return bool(await tx.execute(_TAKE, enterprise_id, whose, size_bytes, least))
 
 
 async def policy(tx: Queries, enterprise_id: int) -> Record | None:

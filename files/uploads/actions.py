@@ -66,13 +66,18 @@ async def allowance(ctx: Context, name: str, size_bytes: int) -> Allowance:
 
 
 async def take_room(ctx: Context, size_bytes: int) -> None:
-    """Book the room for a file; exact, because whoever comes at the same moment waits. Raises `Forbidden`."""
-    await room.add(ctx.tx, ctx.enterprise_id, ctx.caller.person_id, size_bytes, 1)
-    (own, _), (of_all, _) = await room.used(ctx.tx, ctx.enterprise_id, ctx.caller.person_id)
+    """Book the room for a file, exactly. Raises `Forbidden`.
+
+    Last in a transaction: from here to its commit everybody else of the enterprise waits.
+    """
     quota, quota_of_all, _ = await limits(ctx)
-    rules.room(
-        0, max_bytes=size_bytes, used=own, quota=quota, used_by_all=of_all, quota_of_all=quota_of_all
-    )  # with the file in it
+    person_id = ctx.caller.person_id
+    if not await room.take(ctx.tx, ctx.enterprise_id, person_id, size_bytes, quota):
+        (own, _), _ = await room.used(ctx.tx, ctx.enterprise_id, person_id)
+        raise rules.full("person", quota - own)
+    if not await room.take(ctx.tx, ctx.enterprise_id, room.EVERYBODY, size_bytes, quota_of_all):
+        _, (of_all, _) = await room.used(ctx.tx, ctx.enterprise_id, person_id)
+        raise rules.full("enterprise", quota_of_all - of_all)
 
 
 @action(CheckUpload, needs=FILES_SEND, audited=False, limit=_CHECK)
@@ -101,9 +106,10 @@ async def keep(ctx: Context, command: Keep) -> File:
             wrapped_key=command.wrapped_key, key=command.key,
         ),
     )  # fmt: skip
-    await take_room(ctx, command.size_bytes)
     ctx.audit(object=file_id, after=command.sha256.hex())
-    return await _file(ctx, file_id)
+    file = await _file(ctx, file_id)
+    await take_room(ctx, command.size_bytes)
+    return file
 
 
 async def _again(ctx: Context, row: Record, command: Keep) -> File:
@@ -156,9 +162,10 @@ async def _insert(
         part_bytes=rules.part_bytes(command.size_bytes), sha256=command.sha256, sm3=command.sm3,
         object_id=object_id, multipart=multipart, wrapped_key=wrapped_key, now=ctx.clock.now(),
     )  # fmt: skip
-    await take_room(ctx, command.size_bytes)
     ctx.audit(object=upload_id)
-    return await _upload(ctx, await mine(ctx, upload_id))
+    upload = await _upload(ctx, await mine(ctx, upload_id))
+    await take_room(ctx, command.size_bytes)
+    return upload
 
 
 @action(GetUpload, needs=FILES_SEND, audited=False, limit=_CHECK)

@@ -61,15 +61,17 @@ def room(
     if size_bytes > max_bytes:
         raise Invalid("the file is too large", detail={"max_bytes": str(max_bytes)})
     if used + size_bytes > quota:
-        raise Forbidden(
-            "there is no room left for your files",
-            detail={"quota": "person", "left_bytes": str(max(0, quota - used))},
-        )
+        raise full("person", quota - used)
     if used_by_all + size_bytes > quota_of_all:
-        raise Forbidden(
-            "there is no room left for the enterprise's files",
-            detail={"quota": "enterprise", "left_bytes": str(max(0, quota_of_all - used_by_all))},
-        )
+        raise full("enterprise", quota_of_all - used_by_all)
+
+
+def full(quota: str, left_bytes: int) -> Forbidden:
+    """The refusal of a file that has no room under the quota of the `person` or the `enterprise`."""
+    whose = "your files" if quota == "person" else "the enterprise's files"
+    return Forbidden(
+        f"there is no room left for {whose}", detail={"quota": quota, "left_bytes": str(max(0, left_bytes))}
+    )
 
 
 def same_digest(name: str, declared: bytes | None, found: bytes | None) -> None:
