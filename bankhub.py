@@ -147,6 +147,19 @@ def doctor(
 
 
 @app.command(rich_help_panel="Look")
+def files(
+    mend: Annotated[
+        bool, typer.Option("--mend", help="Take away what nothing knows, once it is old enough.")
+    ] = False,
+) -> None:
+    """Compare the object store with the tables: what is there, what nothing knows, what is missing."""
+    from house.files import compare
+
+    with engines_of(load(), {"postgres", "s3"}) as settings:
+        raise typer.Exit(run(compare(settings, mend=mend)))
+
+
+@app.command(rich_help_panel="Look")
 def verify(
     what: Annotated[
         str | None, typer.Argument(help="A stream's id, `audit` or `evidence` (default: all streams).")
@@ -287,7 +300,7 @@ def test(context: typer.Context) -> None:
     rich_help_panel="Build", context_settings={"allow_extra_args": True, "ignore_unknown_options": True}
 )
 def bench(context: typer.Context) -> None:
-    """Measure: `bench hub --json`, `bench faults --minutes N`."""
+    """Measure: `bench hub --json`, `bench files --json`, `bench faults --minutes N`."""
     from house.compose import bench as measure
 
     raise typer.Exit(measure(context.args))

@@ -27,6 +27,15 @@ NAMES: Final = frozenset(
         "outbox.mid_delivery",  # a handler's effect is committed, the outbox row not yet closed
         "audit.before_commit",  # rows have their places and their seal, nothing durable
         "jobs.after_run",  # a job's work is done, its row not yet closed
+        "files.before_put",  # allowed to come, nothing stored
+        "files.mid_put",  # bytes are on their way into the store
+        "files.stored_before_row",  # an object that no row names
+        "files.row_before_answer",  # a file that its sender does not know of
+        "files.part_before_note",  # the store has a part (or a tail) that no row names
+        "files.whole_before_row",  # parts are one object, the upload is still finishing
+        "files.mid_check",  # a file is looked into, what is made of it is stored, no verdict written
+        "files.before_sweep",  # contents are dropping, their objects still there
+        "files.swept_before_rows",  # their objects are gone, their rows still there
     }
 )
 

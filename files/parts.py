@@ -53,7 +53,9 @@ async def visible(ctx: Context, rows: Sequence[Record]) -> set[int]:
 
 async def shown(ctx: Context, rows: Sequence[Record]) -> list[api.File]:
     """Files as people see them; `rows` are the store's."""
-    pictured = {row["content_id"] for row in rows if row["state"] == store.READY and _has_variants(row["kind"])}
+    pictured = {
+        row["content_id"] for row in rows if row["state"] == store.READY and _has_variants(row["kind"])
+    }
     made = await store.variants(ctx.tx, ctx.enterprise_id, sorted(pictured)) if pictured else {}
     return [_shown(row, [v["variant"] for v in made.get(row["content_id"], ())]) for row in rows]
 

@@ -23,6 +23,7 @@ from core.actions import Command
 from core.dispatch import command_of
 from core.doors import Visit, go_on
 from core.errors import BankhubError, Conflict, Invalid, NotFound
+from core.failpoints import failpoint
 from files import api
 from files.doors.body import Body, Digests, Ends, Gauge, id_in
 from files.doors.progress import Progress
@@ -337,6 +338,7 @@ class _Writer:
             etag = await self._door.bucket.put_part(
                 content_key(self._ticket.object_id), self._ticket.multipart, number, body, stored_bytes
             )
+        await failpoint("files.part_before_note")
         await self._advance(part=number, etag=etag, size=size, tail=0)
         await self._drop_old_tail()
 
@@ -347,6 +349,7 @@ class _Writer:
         if self._sealed is not None:
             body, stored_bytes = self._sealed.seal(body, 0), self._sealed.stored_bytes(size)
         await self._door.bucket.put(key, body, stored_bytes)
+        await failpoint("files.part_before_note")
         try:
             await self._advance(part=None, etag=None, size=0, tail=size)
         except Conflict:  # somebody else goes on: nobody will ask for this

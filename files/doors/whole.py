@@ -24,6 +24,7 @@ from core.context import Source
 from core.dispatch import command_of
 from core.doors import Visit, go_on
 from core.errors import BankhubError, Invalid, Unauthenticated
+from core.failpoints import failpoint
 from files import api
 from files.doors.body import Body, BrokenOff, Digests, Ends, Gauge, length_of
 from files.doors.progress import Progress
@@ -46,7 +47,9 @@ R = TypeVar("R")
 _DIGEST: Final = re.compile(r"([a-z0-9-]+)=:([A-Za-z0-9+/=]+):")
 _MEDIA_TYPE: Final = re.compile(r"[a-z]+/[a-z0-9][a-z0-9.+-]{0,100}")
 _KEY: Final = re.compile(r"[0-9A-Za-z_-]{1,64}")
-_AT_ONCE_BYTES: Final = 64 << 10  # of which all is taken in before the store is asked: one write instead of a stream
+_AT_ONCE_BYTES: Final = (
+    64 << 10
+)  # of which all is taken in before the store is asked: one write instead of a stream
 DIGEST_HEADERS: Final = ("Repr-Digest", "Content-Digest")
 
 
@@ -74,6 +77,7 @@ class Whole:
             asked = command_of(api.CheckUpload, {"name": name, "size_bytes": size})
             allowed = await self._call(asked, who, visit.source)
             file = await self._store(visit, who, allowed, size, declared, key)
+            await failpoint("files.row_before_answer")
             if file.state == "checking":
                 file = await self._call(
                     api.Settled(file_id=file.file_id, wait_s=settings.files_wait_s), who, visit.source
@@ -101,11 +105,17 @@ class Whole:
         stored_bytes, wrapped_key = size, None
         if allowed.own_key:
             sealed = self._sealer.new_key(who.enterprise_id, object_id)
-            content, stored_bytes, wrapped_key = sealed.seal(chunks), sealed.stored_bytes(size), sealed.wrapped
+            content, stored_bytes, wrapped_key = (
+                sealed.seal(chunks),
+                sealed.stored_bytes(size),
+                sealed.wrapped,
+            )
         elif size <= _AT_ONCE_BYTES:
             content = await _joined(chunks, size)
         place = content_key(object_id)
+        await failpoint("files.before_put")
         await self._bucket.put(place, content, stored_bytes)
+        await failpoint("files.stored_before_row")
         try:
             same_digest("sha-256", declared.get("sha-256"), digests.sha256)
             same_digest("sm3", declared.get("sm3"), digests.sm3)
@@ -143,7 +153,9 @@ async def _joined(chunks: AsyncIterator[bytes], size_bytes: int) -> bytes:
     return content
 
 
-async def judged(name: str, declared: str, head: bytes, tail: bytes, size_bytes: int, policy: Policy) -> Verdict:
+async def judged(
+    name: str, declared: str, head: bytes, tail: bytes, size_bytes: int, policy: Policy
+) -> Verdict:
     """`decide`, beside the loop where there is enough to look at that going there costs less."""
     if len(head) + len(tail) <= _AT_ONCE_BYTES:
         return decide(name, declared, head, tail, size_bytes, policy)

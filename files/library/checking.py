@@ -21,6 +21,7 @@ import structlog
 from core.access import service_principal
 from core.db import Record
 from core.errors import BankhubError
+from core.failpoints import failpoint
 from files import api
 from files.doors.body import Digests, Ends
 from files.inspection.kinds import BY_NAME, Kind, Work
@@ -110,6 +111,7 @@ class Checker:
             return
         with tempfile.TemporaryDirectory(prefix="bankhub-file-") as folder:
             found = await self._look(row, Path(folder))
+        await failpoint("files.mid_check")
         refused = found.reason is not None
         kind = found.verdict.kind if found.verdict is not None else None
         await self._runtime.calls.call(

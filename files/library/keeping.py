@@ -44,7 +44,9 @@ async def add_file(ctx: Context, came: Arrived) -> int:
         try:
             identity = store.identity_of(came.sha256, came.size_bytes, came.kind)
             await _insert(ctx, content_id, came, store.KEPT, identity)
-        except UniqueViolation as error:  # somebody else has brought the same at this moment: it is found next time
+        except (
+            UniqueViolation
+        ) as error:  # somebody else has brought the same at this moment: it is found next time
             raise Contention("the same has come twice at once", retry_ms=50) from error
     elif same is None:
         await _insert(ctx, content_id, came, store.RAW, f"raw:{content_id}")

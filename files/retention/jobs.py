@@ -15,6 +15,7 @@ import structlog
 from core.access import service_principal
 from core.db import Database, Transaction
 from core.errors import BankhubError
+from core.failpoints import failpoint
 from core.jobs import Every, Job, JobRun
 from files import api
 from files.library import store as library
@@ -142,7 +143,9 @@ async def sweep(db: Database, bucket: Bucket) -> int:
         for row in page:
             enterprise_id, content_id = row["enterprise_id"], row["content_id"]
             objects = [row["object_id"], *await store.variant_objects(db, enterprise_id, content_id)]
+            await failpoint("files.before_sweep")
             await bucket.delete([content_key(one) for one in objects])
+            await failpoint("files.swept_before_rows")
             await db.run(store.delete_content, enterprise_id, content_id)
             swept += 1
         after = page[-1]["content_id"]

@@ -20,6 +20,7 @@ import structlog
 from yarl import URL
 
 from core.errors import Conflict, Internal, NotFound, Unavailable
+from core.failpoints import failpoint
 from core.s3 import S3
 from files.storage.signing import signed_url
 
@@ -358,6 +359,7 @@ class _Counted:
                 self._left -= len(chunk)
                 if self._left < 0:
                     raise Internal("a body is longer than was said")
+                await failpoint("files.mid_put")
                 yield chunk
             if self._left:
                 raise Internal("a body is shorter than was said")

@@ -9,6 +9,7 @@ from core.actions import INTERNAL, Context, Rate, action
 from core.clock import to_ms
 from core.db import Record
 from core.errors import Conflict, Forbidden, Invalid, NotFound, TooManyRequests
+from core.failpoints import failpoint
 from files.api import (
     FILES_SEND,
     AbortUpload,
@@ -419,6 +420,7 @@ async def make_whole(
     if not whole:
         await ctx.transact(_lost, upload_id, person_id)
         raise Conflict("the store has lost this upload: begin again")
+    await failpoint("files.whole_before_row")
     return await ctx.transact(_done, upload_id, kind, sha256, person_id)
 
 

@@ -267,14 +267,10 @@ class _Bench:
                 return self._counted(server, lambda: self._client(plan | given))
 
             def straight() -> Result:
-                return self._client(
-                    plan | {"port": self._store_port, "target": self._signed("GET", key, {})}
-                )
+                return self._client(plan | {"port": self._store_port, "target": self._signed("GET", key, {})})
 
             straight()  # so that both find it where the kernel keeps what was read
-            return alternated(
-                self._made, [("store_download", straight), ("download", through)], self._round
-            )
+            return alternated(self._made, [("store_download", straight), ("download", through)], self._round)
 
     # --- memory -------------------------------------------------------------------------------------------------------
 
@@ -357,7 +353,9 @@ class _Bench:
             "BANKHUB_S3_SECRET_KEY": self._s3.secret_key,
             "BANKHUB_S3_BUCKET": self._s3.bucket,
         }  # fmt: skip
-        with python_server("gateway_server", ["files", "im", "gateway"], self._made.folder, environ) as server:
+        with python_server(
+            "gateway_server", ["files", "im", "gateway"], self._made.folder, environ
+        ) as server:
             try:
                 yield server
             except BenchFailed as error:
@@ -380,12 +378,12 @@ class _Bench:
         return result
 
     def _call(self, server: Server, action: str, fields: Result) -> Any:
-        request = urllib.request.Request(  # noqa: S310
+        request = urllib.request.Request(
             f"http://127.0.0.1:{server.told['port']}/v1/{action}", orjson.dumps(fields),
             {"Authorization": f"Bearer {self._tokens[0]}", "Content-Type": "application/json"},
         )  # fmt: skip
         try:
-            with urllib.request.urlopen(request, timeout=120) as answer:  # noqa: S310
+            with urllib.request.urlopen(request, timeout=120) as answer:
                 return orjson.loads(answer.read())
         except urllib.error.HTTPError as error:
             raise BenchFailed(f"{action}: {error.status} {error.read()[:500]!r}") from error

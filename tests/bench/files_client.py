@@ -1,7 +1,7 @@
 """The load client of `bench files`: sends and reads large bodies by blocking sockets, small ones by aiohttp.
 
-Reads a plan as JSON from standard input, prints what came of it. A large body is one block again and again behind a head
-of its own, so nothing has to be made while the clock runs, and every byte that is read is compared with it.
+Reads a plan as JSON from standard input, prints what came of it. A large body is one block again and again, behind a
+head of its own, so nothing has to be made while the clock runs, and every byte that is read is compared with it.
 """
 
 from __future__ import annotations

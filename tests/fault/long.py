@@ -14,6 +14,7 @@ from typing import Any
 
 import structlog
 
+from tests.fault import files_scenario
 from tests.fault.checker import report
 from tests.fault.scenario import run
 
@@ -51,6 +52,21 @@ def run_faults(minutes: float, seed: int, *, as_json: bool = False, faults: int 
     return 1 if totals["violations"] else 0
 
 
+def run_files(minutes: float, seed: int) -> int:
+    """The same for files (`tests/fault/files_scenario.py`): one line a run."""
+    quiet()
+    began_s = time.monotonic()
+    while True:
+        result, words = asyncio.run(files_scenario.run(seed))
+        _say(json.dumps(asdict(result), ensure_ascii=False))
+        if result.violations:
+            _say(words)
+            return 1
+        seed += 1
+        if time.monotonic() - began_s >= minutes * 60:
+            return 0
+
+
 def quiet() -> None:
     """The logs of our own side say what the faults are: nothing new."""
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
@@ -70,8 +86,11 @@ def main(argv: Sequence[str]) -> int:
         "--seed", type=int, default=1, help="the first run's seed; each run takes the next one (1)"
     )
     parser.add_argument("--faults", type=int, default=12, help="faults of one run (12)")
+    parser.add_argument("--files", action="store_true", help="of files: gateway, object store and network")
     parser.add_argument("--json", action="store_true", help="nothing but one JSON object at the end")
     given = parser.parse_args(argv)
+    if given.files:
+        return run_files(given.minutes, given.seed)
     return run_faults(given.minutes, given.seed, as_json=given.json, faults=given.faults)
 
 
