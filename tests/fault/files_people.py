@@ -157,6 +157,8 @@ class Person:
         headers = dict(given.pop("headers", {}))
         if ours:
             headers["Authorization"] = f"Bearer {self.token}"
+        if "data" in given:
+            given["data"] = io.BytesIO(given["data"])
         url = self.url + where if ours else where
         try:
             async with self.http.request(method, url, headers=headers, **given) as answer:
