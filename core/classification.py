@@ -48,13 +48,13 @@ C1_NAMES: Final = frozenset(
     inline installed_by is_head jkt jwks key key_version kind last last_no last_number last_step lease_holder
     leased_until level limit link logout_uris mac machine made_id media_type member member_count member_role
     members_version mentions method money_related more multipart must_ack new next next_part nonce numbers
-    offered order_key order_no origin outcome own own_key owner owners part part_no permission permissions
-    person_files phone_index_key phone_key point position previous previous_until prompt proof proposed
-    proposed_by published purpose reach read reason recovery_left redirect redirect_uri redirect_uris registered
-    removed reply_to resource_server risk role roles runs scope scopes seal_no second_factor secret_key
-    secret_no sector sent seq sessions sha256 signature signed_by sm3 sms stage state status step summary
-    suspended tail_epoch totp traceparent transfer tries unread upload upload_key uses uses_max variant variants
-    version visible way ways why worker wrapped_key
+    offered offset order_key order_no origin outcome own own_key owner owners part part_no permission
+    permissions person_files phone_index_key phone_key point position previous previous_until prompt proof
+    proposed proposed_by published purpose reach read reason recovery_left redirect redirect_uri redirect_uris
+    registered removed reply_to resource_server risk role roles runs scope scopes seal_no second_factor
+    secret_key secret_no sector sent seq sessions sha256 signature signed_by sm3 sms stage state status step
+    summary suspended tail_epoch totp traceparent transfer tries unread upload upload_key uses uses_max variant
+    variants version visible way ways why worker wrapped_key
     """.split()
 )
 C1_ENDINGS: Final = ("_id", "_ids", "_at", "_by", "_bytes", "_ms", "_s", "_digest", "_seq")
@@ -65,7 +65,6 @@ SCOPED: Final[Mapping[str, Class]] = {
     "NewTotp.uri": Class.C3,  # the secret is in it
     "NewInvitation.link": Class.C3,
     "Shown.redirect": Class.C3,  # carries an authorization code
-    "Shown.waiting": Class.C3,  # a login's ticket
     "SignedIn.redirect": Class.C3,
     "Department.members": Class.C1,  # how many
     "EnterpriseInfo.members": Class.C1,

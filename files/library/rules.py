@@ -74,4 +74,7 @@ def _text(data: bytes) -> str:
 def _bytes(text: str) -> bytes:
     if not text.isascii():
         raise ValueError("not base64url")
-    return base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
+    data = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
+    if _text(data) != text:  # bits that say nothing: one address, one spelling
+        raise ValueError("not base64url")
+    return data

@@ -136,7 +136,7 @@ async def test_abilities_need_no_login_and_no_version(world: World) -> None:
         ("POST", {**TUS, "Upload-Length": "5", "Upload-Metadata": metadata(sha256="00")}, 400),
         ("POST", {**TUS, "Upload-Length": "5"}, 422),  # without a name
         ("POST", {**TUS, "Upload-Length": "5", "Upload-Metadata": metadata("a.exe")}, 422),
-        ("POST", {**TUS, "Upload-Length": "5", "Upload-Metadata": metadata("a" * 300 + ".csv")}, 422),
+        ("POST", {**TUS, "Upload-Length": "5", "Upload-Metadata": metadata("a" * 1100 + ".csv")}, 422),
         ("POST", {**TUS, "Upload-Length": "0", "Upload-Metadata": metadata()}, 422),
     ],
 )  # fmt: skip
