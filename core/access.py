@@ -316,7 +316,7 @@ _LEVEL: Final = "level is {} or more: it is {}"
 _TOO_LOW: Final = {
     Level.GUEST: "log in first",
     Level.REGISTERED: "complete the registration first",
-    Level.MEMBER: "no member of an enterprise, or not any more",
+    Level.MEMBER: "the membership has ended",
     Level.CONTRACTED: "the enterprise has not signed with the bank",
 }
 

@@ -40,7 +40,10 @@ async def test_a_number_that_nobody_has_becomes_a_guest(world: World) -> None:
     assert me.body["level"] == "guest"
     assert world.tokens.verify(token).enterprise_id == 0
     refused = await world.client.call("gateway.identity.list_members", token=token)
-    assert (refused.status, refused.body["detail"]) == (403, "no member of an enterprise, or not any more")
+    assert (refused.status, refused.body["detail"]) == (
+        403,
+        "this is for members of an enterprise, and this session is in none",
+    )
     fields = {"refresh_token": begun.body["refresh_token"], "device": "new-phone"}
     renewed = await world.client.call("gateway.identity.refresh", fields)
     assert renewed.body["person"]["person_id"] == begun.body["person"]["person_id"]

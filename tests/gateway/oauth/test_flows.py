@@ -344,21 +344,21 @@ async def test_acr_and_denial(kit: Kit) -> None:
 @pytest.mark.requirement("S08")
 async def test_a_browser_comes_in_while_many_guess(kit: Kit) -> None:
     """The page asks for the code that the right password has sent; a browser that was used before is not asked."""
-    app, me = await kit.register(), kit.world.people["zhaolei"]
-    await kit.tokens(app, "zhaolei")
+    app, me = await kit.register(), kit.world.people["yangmin"]
+    await kit.tokens(app, "yangmin")
     for n in range(kit.world.runtime.settings.login_account_burst + 2):
         with pytest.raises(Unauthenticated):
             await kit.world.runtime.calls.perform(
                 "gateway.identity.login",
-                {"login": "zhaolei", "password": "wrong", "device": "d"},
+                {"login": "yangmin", "password": "wrong", "device": "d"},
                 principal=None,
                 source=Source(f"198.51.100.{n}", "http"),
             )
     await kit.authorize(app, Verifier(), prompt="login")
-    assert "code" in (await kit.log_in("zhaolei")).query, "this browser is known"
+    assert "code" in (await kit.log_in("yangmin")).query, "this browser is known"
     fresh, proof = Browser(kit.world.client.session, kit.world.client.url), Verifier()
     await kit.authorize(app, proof, browser=fresh)
-    page = await kit.log_in("zhaolei", fresh)
+    page = await kit.log_in("yangmin", fresh)
     assert "验证码" in page.text
     assert "不正确" not in page.text
     code = await newest_code(kit.world, me.phone)
