@@ -217,14 +217,20 @@ class Bucket:
         )  # fmt: skip
 
     async def parts(self, key: str, upload: str) -> list[Part]:
-        """The parts that the store has, by number. Raises `NotFound`."""
-        found: list[Part] = []
+        """The parts that the store has, by number, of each the newest. Raises `NotFound`.
+
+        SeaweedFS lists every version of a part that was sent again; where two came within a second, either may be it.
+        """
+        found: dict[int, tuple[datetime, Part]] = {}
         marker = 0
         while True:
             page = await self._control("list_parts", Key=key, UploadId=upload, PartNumberMarker=marker)
-            found += [Part(one["PartNumber"], one["Size"], one["ETag"]) for one in page.get("Parts", ())]
+            for one in page.get("Parts", ()):
+                number, at = one["PartNumber"], one["LastModified"]
+                if number not in found or found[number][0] <= at:
+                    found[number] = at, Part(number, one["Size"], one["ETag"])
             if not page.get("IsTruncated"):
-                return found
+                return [found[number][1] for number in sorted(found)]
             marker = page["NextPartNumberMarker"]
 
     async def complete(self, key: str, upload: str, parts: Sequence[tuple[int, str]]) -> None:

@@ -64,6 +64,18 @@ async def test_an_object_in_parts(bucket: Bucket) -> None:
         await bucket.parts("content/c", upload)
 
 
+async def test_a_part_that_was_sent_again_is_listed_once(bucket: Bucket) -> None:
+    upload, part = await bucket.begin("content/again"), b"a" * 5 * MIB
+    await bucket.put_part("content/again", upload, 1, chunks(part), len(part))
+    await bucket.put_part("content/again", upload, 2, b"end", 3)
+    for body in (part[:-1] + b"b", part):
+        await bucket.put_part("content/again", upload, 1, chunks(body), len(body))
+    parts = await bucket.parts("content/again", upload)
+    assert [(one.number, one.size_bytes) for one in parts] == [(1, len(part)), (2, 3)]
+    await bucket.complete("content/again", upload, [(one.number, one.etag) for one in parts])
+    assert await bucket.size("content/again") == len(part) + 3
+
+
 async def test_an_object_is_made_of_the_parts_that_were_noted_or_not_at_all(bucket: Bucket) -> None:
     upload = await bucket.begin("content/d")
     etag = await bucket.put_part("content/d", upload, 1, b"one", 3)
