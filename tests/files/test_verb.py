@@ -10,10 +10,7 @@ from pydantic import SecretStr
 from core.s3 import S3
 from files.storage.bucket import Bucket
 from house.files import compare
-from tests.files.conftest import bucket
 from tests.world import settings_for
-
-__all__ = ["bucket"]
 
 
 async def test_it_says_what_is_there_and_what_nothing_knows(
