@@ -44,6 +44,8 @@ _MORE: Final[Mapping[str, Mapping[str, Any]]] = {
     "gateway.invitations.accept": {"code": "ABCD-EFGH-JKMN"},
     "gateway.invitations.look": {"code": "ABCD-EFGH-JKMN"},
     "gateway.people.find": {"login": "13800000000"},
+    "files.uploads.check": {"name": "报销单.pdf"},
+    "files.uploads.begin": {"name": "报销单.pdf"},
     "gateway.staff.add": {"roles": ["bank_operator"]},
     "gateway.staff.change": {"roles": ["bank_operator"]},
     "gateway.stepup.begin": {"fields": {"name": "门店店长", "grants": [{"permission": "contacts:read"}]}},

@@ -38,6 +38,7 @@ class Node:
         assert isinstance(hub, HubService)
         assert hub.node is not None
         self.http, self.hub_node = f"http://127.0.0.1:{gateway.port}", hub.node
+        self.gateway = gateway
 
 
 class Socket:

@@ -339,7 +339,8 @@ async def test_openapi_describes_every_public_action(world: World) -> None:
     async with world.client.session.get(f"{world.client.url}/openapi.json") as answer:
         document = orjson.loads(await answer.read())
     assert document["openapi"] == "3.1.0"
-    assert set(document["paths"]) == {f"/v1/{a.name}" for a in world.runtime.registry.public()}
+    actions = {path for path in document["paths"] if path.startswith("/v1/")}
+    assert actions == {f"/v1/{a.name}" for a in world.runtime.registry.public()}
     assert "/v1/gateway.identity.find_members" not in document["paths"]
     login = document["paths"]["/v1/gateway.identity.login"]["post"]
     assert login["security"] == []

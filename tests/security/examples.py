@@ -285,7 +285,7 @@ EXAMPLES: dict[str, Example] = {
             "key": None,
         }
     ),
-    "files.uploads.claim": Example(lambda t: {"upload_id": str(t.upload_id)}),
+    "files.uploads.claim": Example(lambda t: {"upload_id": str(t.upload_id), "offset": 0}),
     "files.uploads.advance": Example(
         lambda t: {
             "upload_id": str(t.upload_id),

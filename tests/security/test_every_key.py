@@ -18,17 +18,15 @@ import pytest_asyncio
 from core.access import INTERNAL, PUBLIC, service_principal
 from core.actions import Action, Principal
 from core.calls import Answer
-from core.context import Source
 from core.dispatch import Call, permit
 from core.errors import BankhubError, Invalid
+from core.s3 import S3
 from core.telemetry import new_trace
 from core.values import WIRE
-from gateway.demo import seed
 from house import compose
 from tests.security.examples import EXAMPLES
-from tests.security.test_every_action import SOURCE, Twins, _furnish, _login
+from tests.security.test_every_action import SOURCE, Twins, twins_in
 from tests.stepup import proven
-from tests.world import process, settings_for
 
 SERVED = ("hub", "im", "gateway")  # uploads have keys of their own: tests/files
 WRITES = [action for action in compose.actions() if action.audited and action.service in SERVED]
@@ -48,23 +46,11 @@ WORKED: set[str] = set()
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def twins(database: str, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Twins]:
+async def twins(
+    database: str, object_store: S3, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Twins]:
     """As in `test_every_action`: two enterprises, with the sessions of their people."""
-    settings, made = settings_for(database, tmp_path_factory.mktemp("var")), list[Any]()
-
-    def services(clock: Any, db: Any) -> list[Any]:
-        made.extend(compose.services(settings, clock, db, SERVED, listen=False))
-        return made
-
-    async with process(settings, services) as runtime:
-        everybody = await seed(runtime)
-        sessions: dict[tuple[str, int], int] = {}
-        for person in everybody:
-            source = Source(f"198.51.100.{len(sessions)}", "http")
-            sessions[(person.login, person.enterprise_id)] = await _login(runtime, made, person, source)
-        twins = Twins(runtime, None, None, everybody, sessions)  # type: ignore[arg-type]
-        twins.ours = await _furnish(twins, "chenjing", "yangmin", "zhaolei", "canary-of-ours")
-        twins.theirs = await _furnish(twins, "zhoutao", "wuxia", "wuxia", "canary-of-theirs")
+    async with twins_in(database, tmp_path_factory.mktemp("var"), object_store) as twins:
         yield twins
 
 

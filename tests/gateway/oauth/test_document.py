@@ -13,6 +13,7 @@ import orjson
 import pytest
 
 from tests.gateway.oauth.conftest import SCOPES, Kit
+from tests.gateway.sms import messages, newest_code
 
 DOCUMENT = Path(__file__).resolve().parents[3] / "docs" / "oauth.md"
 
@@ -30,10 +31,17 @@ async def test_the_session_with_curl(kit: Kit) -> None:
     script = await asyncio.create_subprocess_exec(
         *("bash", "-euo", "pipefail", "-c", _block("bash")),
         env={**os.environ, "BANK": kit.url, "PASSWORD": password},
+        stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
-    said, wrong = await script.communicate()
+    phone = kit.world.people["wangfang"].phone
+    before = len(await messages(kit.world, phone))
+    async with asyncio.timeout(60):
+        while len(await messages(kit.world, phone)) == before and script.returncode is None:
+            await asyncio.sleep(0.05)
+    code = await newest_code(kit.world, phone) if script.returncode is None else ""
+    said, wrong = await script.communicate(f"{code}\n".encode())
     assert script.returncode == 0, wrong.decode()
     installed, members = said.decode().replace("}{", "}\n{").splitlines()
     assert orjson.loads(installed)["scopes"] == ["contacts:read"]
