@@ -203,6 +203,9 @@ class Settings(BaseSettings):
     )  # how old a proof may be; phones' clocks are set by networks
     dpop_skew_s: float = Field(default=5.0, ge=0, le=60)  # and how far in the future
     refresh_grace_s: float = Field(default=30.0, ge=0)  # a reply lost on a train must not log anybody out
+    refresh_bearer_grace_s: float = Field(
+        default=0.0, ge=0
+    )  # where no key is: a thief could ask again as well as the owner, so the second time ends the session
     password_memory_kib: int = Field(default=19_456, ge=1024)  # argon2id, OWASP's first choice
     password_time_cost: int = Field(default=2, ge=1)
     password_threads: int = Field(default=2, ge=1)  # hashing never takes the loop's thread

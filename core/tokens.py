@@ -34,6 +34,17 @@ _REMEMBERED: Final = 20_000  # verified tokens whose signature need not be check
 _ROLE_SETS: Final[dict[frozenset[str], frozenset[str]]] = {}  # one set for everybody with the same roles
 
 
+class Ended(Unauthenticated):
+    """The session has ended."""
+
+    def __init__(self, message: str, holder: Principal, outcome: str) -> None:
+        super().__init__(message)
+        self.holder, self.outcome = (
+            holder,
+            outcome,
+        )  # for the record: whose token, and what became of its session
+
+
 class Revocations:
     """Sessions and memberships that ended before their access tokens did. Fed by the bus, kept for a token's life."""
 
@@ -68,16 +79,18 @@ class Revocations:
         self._add(("renewed", session_id, 0), since_ms - 1)
 
     def check(self, principal: Principal, issued_at_ms: int) -> None:
-        """Raises `Unauthenticated` if session or membership ended, or the session was renewed, after it was made."""
+        """Raises `Ended` if session or membership ended, or the session was renewed, after it was made."""
         if not self._ended:
             return
         session = self._ended.get(("session", principal.session_id, 0))
         member = self._ended.get(("membership", principal.person_id, principal.enterprise_id))
         renewed = self._ended.get(("renewed", principal.session_id, 0))
-        if session is not None or (member is not None and issued_at_ms <= member):
-            raise Unauthenticated("the session has ended")
+        if session is not None:
+            raise Ended("the session has ended", principal, "revoked")
+        if member is not None and issued_at_ms <= member:
+            raise Ended("the session has ended", principal, "left")
         if renewed is not None and issued_at_ms <= renewed:
-            raise Unauthenticated("there is a newer token of this session")
+            raise Ended("there is a newer token of this session", principal, "renewed")
 
     def _add(self, key: tuple[str, int, int], at_ms: int | None = None) -> None:
         now_ms = self._clock.now_ms()

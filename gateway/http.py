@@ -28,6 +28,7 @@ from core.dpop import BadProof
 from core.errors import BankhubError, Forbidden, Internal, Invalid, NotFound, TooManyRequests, Unauthenticated
 from core.limits import CallerLimits, headers
 from core.telemetry import Trace, new_trace, parse_trace
+from core.tokens import Ended
 from gateway.answers import ACTION_HEADERS, HEADERS, JSON, Refusal, finished, plain, read_body, refused
 from gateway.credentials import Credentials
 from gateway.probes import HOSTLESS, Probes
@@ -290,8 +291,11 @@ class Edge:
         self, what: str, error: BankhubError, source: Source, who: Principal | None, trace: Trace
     ) -> None:
         """Have it recorded: no action has begun that would."""
-        outcome = "bad_proof" if isinstance(error, BadProof) else error.code
-        who = error.holder if isinstance(error, BadProof) else who
+        outcome = error.code
+        if isinstance(error, BadProof):
+            outcome, who = "bad_proof", error.holder
+        elif isinstance(error, Ended):
+            outcome, who = error.outcome, error.holder
         self._runtime.refusals.note(what, outcome, source, who=who, trace_id=trace.trace_id)
 
     def _deadline_s(self, request: BaseRequest) -> float:

@@ -18,7 +18,10 @@ def detach(var: Path, words: Sequence[str]) -> int:
     State(var).make()
     log_file = var / "log" / "up.log"
     reading, writing = os.pipe()
-    with log_file.open("wb") as log:
+    # logins and codes of the demonstration are printed into it
+    descriptor = os.open(log_file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    os.fchmod(descriptor, 0o600)
+    with os.fdopen(descriptor, "wb") as log:
         child = subprocess.Popen(
             [sys.executable, str(FRONT_DOOR), "up", *kept],
             env={**os.environ, READY_FD: str(writing)},

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from core.access import Resource
-from core.actions import MEMBER, Context, action
+from core.actions import MEMBER, Context, Rate, action
 from core.db import UniqueViolation
 from core.errors import Conflict, Forbidden, NotFound
 from gateway.api import (
@@ -30,6 +30,7 @@ from gateway.stepup import describe
     AddMember,
     needs=MEMBERS_MANAGE,
     idempotent=True,
+    limit=Rate(burst=100, per_s=0.05),  # a firm begins with everybody at once; nobody goes through numbers
     step_up="sign",
     step_up_when=describe.gives_power,
     describe=describe.giving_roles,

@@ -103,9 +103,9 @@ async def refresh(ctx: Context, command: Refresh) -> LoggedIn:
 
     The access token from before is worth nothing from then on. A session that is bound to a key goes on with that key's
     proof only; without it nothing happens to the session, since whoever has stolen the token must not be able to end
-    it. A token that two parties have ends the session for both. Where only the answer was lost, the same token from the
-    same device gets the same successor for a short while. Nothing is counted per address here but requests: what
-    somebody sends beside them refuses nobody who has a good token.
+    it. A token that two parties have ends the session for both. Where only the answer was lost, the same token with the
+    same key gets the same successor for a short while; without a key there is no such while. Nothing is counted per
+    address here but requests: what somebody sends beside them refuses nobody who has a good token.
     """
     renewed = await ctx.transact(_refresh, command)
     if renewed is None:  # raised here, so that what ended the session is committed
@@ -134,7 +134,8 @@ async def _refresh(ctx: Context, command: Refresh) -> LoggedIn | None:
     )
     key = ctx.source.key
     same_key = session["jkt"] is None or (key is not None and key.thumbprint == session["jkt"])
-    verdict = rules.judge(presented, command.device, to_ms(now), settings.refresh_grace_s, same_key=same_key)
+    grace_s = settings.refresh_bearer_grace_s if session["jkt"] is None else settings.refresh_grace_s
+    verdict = rules.judge(presented, command.device, to_ms(now), grace_s, same_key=same_key)
     if verdict is rules.Verdict.REFUSE:
         return None
     if verdict is rules.Verdict.THEFT:

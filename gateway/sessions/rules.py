@@ -150,6 +150,6 @@ def judge(
         return Verdict.THEFT
     if token.rotated_ms is None:
         return Verdict.ROTATE
-    if not token.successor_used and now_ms - token.rotated_ms <= grace_s * 1000:
+    if not token.successor_used and now_ms - token.rotated_ms < grace_s * 1000:
         return Verdict.REPEAT
     return Verdict.THEFT

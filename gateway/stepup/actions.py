@@ -20,6 +20,7 @@ from gateway.factors.store import has_totp
 from gateway.parts import parts
 from gateway.sessions import tries
 from gateway.stepup import rules
+from gateway.stepup.targets import target_of
 
 _PURPOSE = "step_up"
 _SMS_CHARACTERS = 60  # of what is confirmed: a text has room for 70 in one message, with the code more
@@ -54,6 +55,8 @@ async def begin(ctx: Context, command: BeginStepUp) -> StepUpChallenge:
     nonce = ctx.rng.randbytes(stepup.NONCE_BYTES)
     fields = stepup.fields_of(wanted, guard.secret_of(ctx.runtime.settings), nonce)
     lines = stepup.lines_of(asked, wanted, fields)
+    if target := await target_of(ctx, wanted):
+        lines = [f"{lines[0]}：{target}", *lines[1:]]
     challenge = stepup.Challenge(
         challenge_id=ctx.ids.next(),
         enterprise_id=who.enterprise_id,

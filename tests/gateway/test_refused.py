@@ -143,3 +143,16 @@ async def test_at_the_http_edge(world: World) -> None:
     text = str([dict(row) for row in found])
     assert "not a token" not in text
     assert access not in text
+
+
+async def test_whose_ended_session_was_tried_is_on_record(world: World) -> None:
+    """A token of a session that is over names its person, and says what became of the session."""
+    token, person = (await world.login("zhaolei", "another"))["access_token"], world.people["zhaolei"]
+    assert (await world.client.call("gateway.identity.logout", token=token)).status == 200
+    before = world.runtime.ids.next()
+    assert (
+        await world.client.call("gateway.departments.create", {"name": "仓库"}, token=token)
+    ).status == 401
+    assert seen(await since(world.runtime, before)) == [
+        ("gateway.departments.create", "revoked", person.enterprise_id, person.person_id)
+    ]

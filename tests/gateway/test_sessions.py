@@ -22,7 +22,7 @@ held = st.builds(Held, st.integers(1, 50), st.integers(0, 2), st.integers(0, 5))
 
 @pytest.fixture
 def more_settings() -> dict[str, Any]:
-    return {"sessions_max": MOST}
+    return {"refresh_bearer_grace_s": 30.0, "sessions_max": MOST}
 
 
 @given(

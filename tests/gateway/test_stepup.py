@@ -320,3 +320,19 @@ async def test_secrets_are_confirmed_without_being_shown(world: World) -> None:
             "gateway.registration.change_phone", fields | changed, token=token, Step_Up=str(number)
         )
         assert refused(answer), changed
+
+
+async def test_it_says_by_name_whom_it_is_about_and_never_strangers(world: World) -> None:
+    """An id tells nobody what they confirm; and asking must not turn ids of strangers into names."""
+    admin = await world.login("wangfang")
+    colleague, stranger = world.people["zhaolei"], world.people["wuxia"]
+
+    async def lines(person_id: int) -> list[str]:
+        asked = {"action": "gateway.identity.end_membership", "fields": {"person_id": str(person_id)}}
+        answer = await world.client.call("gateway.stepup.begin", asked, token=admin["access_token"])
+        assert answer.status == 200, answer.body
+        return list(answer.body["lines"])
+
+    assert "赵磊（138****0007）" in (await lines(colleague.person_id))[0]
+    assert "吴霞" not in str(await lines(stranger.person_id))
+    assert "138****0012" not in str(await lines(stranger.person_id))

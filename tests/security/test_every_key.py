@@ -138,18 +138,35 @@ async def _everything(twins: Twins) -> dict[str, str]:
         await connection.close()
 
 
-@pytest.mark.requirement("T02")
-@pytest.mark.parametrize("action", KEPT, ids=lambda action: action.name)
+@pytest.mark.requirement("T02", "D04")
+@pytest.mark.timeout(600)
 @pytest.mark.asyncio(loop_scope="module")
-async def test_the_same_key_has_one_effect_and_one_answer(twins: Twins, action: Action[Any, Any]) -> None:
+async def test_the_same_key_has_one_effect_one_answer_and_a_full_record(twins: Twins) -> None:
+    """All of them one after the other: what takes something away comes last."""
+    wrong: dict[str, str] = {}
+    for action in KEPT:
+        try:
+            await _repeated(twins, action)
+        except AssertionError as error:
+            wrong[action.name] = str(error)[:400]
+    assert wrong == {}
+    _most_were_carried_out()
+    await _records_are_full(twins)
+
+
+async def _repeated(twins: Twins, action: Action[Any, Any]) -> None:
     fields = EXAMPLES[action.name].fields(twins.ours)
     callers = await _callers(twins, action) if action.needs is not INTERNAL else [_service(twins)]
     assert callers, "nobody here may call it: the test would show nothing"
-    who = callers[0]
-    step_up = await proven(twins.runtime, who, action.name, fields)
-    first = await asyncio.gather(
-        *(_under(twins, action, who, fields, f"a-{action.name}"[:64], step_up) for _ in range(TOGETHER))
-    )
+    first: list[Got] = []
+    step_up, who = None, callers[0]
+    for who in callers:  # until somebody's is the object that it is about
+        step_up = await proven(twins.runtime, who, action.name, fields)
+        first = await asyncio.gather(
+            *(_under(twins, action, who, fields, f"a-{action.name}"[:64], step_up) for _ in range(TOGETHER))
+        )
+        if _carried_out(first[0]):
+            break
     assert len({repr(got.said) for got in first}) == 1, first
     assert sum(not got.replayed for got in first) == 1, "one of those at once has the effect"
     before = await _everything(twins)
@@ -162,7 +179,7 @@ async def test_the_same_key_has_one_effect_and_one_answer(twins: Twins, action: 
     else:
         assert again == Got(first[0].said, True)
     assert await _everything(twins) == before, "the repetition did something"
-    if not (isinstance(first[0].said, tuple) and len(first[0].said) == 3):
+    if _carried_out(first[0]):
         WORKED.add(action.name)
 
     other = _another(action, fields)
@@ -172,6 +189,10 @@ async def test_the_same_key_has_one_effect_and_one_answer(twins: Twins, action: 
         assert "another request" in refused.said[1]
         assert not refused.replayed
         assert await _everything(twins) == before
+
+
+def _carried_out(got: Got) -> bool:
+    return not (isinstance(got.said, tuple) and len(got.said) == 3)
 
 
 def _service(twins: Twins) -> Principal:
@@ -193,9 +214,7 @@ def _another(action: Action[Any, Any], fields: dict[str, Any]) -> dict[str, Any]
     return None
 
 
-@pytest.mark.requirement("T02")
-@pytest.mark.asyncio(loop_scope="module")
-async def test_most_of_them_were_carried_out_above(twins: Twins) -> None:
+def _most_were_carried_out() -> None:
     """What is refused from the start shows nothing about effects."""
     assert {
         "gateway.webhooks.add",
@@ -224,7 +243,6 @@ UNCHANGED = {
     "gateway.oauth.open": _MAKES,
     "gateway.oauth.proceed": _MAKES,
     "gateway.privacy.request_export": _MAKES,
-    "gateway.privacy.send_erase_code": _MAKES,
     "gateway.registration.send_phone_code": _MAKES,
     "gateway.staff.add": _MAKES,
     "gateway.stepup.begin": _MAKES,
@@ -244,9 +262,7 @@ UNCHANGED = {
 """Actions whose record has no digest of what was there before, and why that is right."""
 
 
-@pytest.mark.requirement("D04")
-@pytest.mark.asyncio(loop_scope="module")
-async def test_the_record_of_a_change_tells_what_about_and_both_states(twins: Twins) -> None:
+async def _records_are_full(twins: Twins) -> None:
     """Of every action that was carried out above: its object, and digests of what was asked, before and after."""
     connection = await asyncpg.connect(twins.runtime.settings.database_url.get_secret_value(), ssl=False)  # type: ignore[union-attr]
     try:
@@ -306,8 +322,9 @@ async def test_stored_answers_tell_nothing(twins: Twins) -> None:
     who = (await _callers(twins, twins.runtime.registry.get("gateway.webhooks.add")))[0]
     add = twins.runtime.registry.get("gateway.webhooks.add")
     fields = EXAMPLES[add.name].fields(twins.ours)
-    first = await _under(twins, add, who, fields, "sealed", None)
-    again = await _under(twins, add, who, fields, "sealed", None)
+    step_up = await proven(twins.runtime, who, add.name, fields)
+    first = await _under(twins, add, who, fields, "sealed", step_up)
+    again = await _under(twins, add, who, fields, "sealed", step_up)
     assert again == Got(first.said, True)
     assert first.said["secret"].startswith("whsec_")
     url = twins.runtime.settings.database_url
