@@ -15,7 +15,7 @@ which department, over which amount), the handler asks `within`. There is no oth
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple, Protocol
@@ -213,6 +213,10 @@ class Grantor(Protocol):
         """What `who` has in this transaction: a write depends on no older knowledge."""
         ...
 
+    async def grants_of_all(self, tx: Transaction, people: Sequence[Principal]) -> list[Grants]:
+        """The same for several, in their order, for who writes for many at once."""
+        ...
+
     def forget(self, person_id: int, enterprise_id: int) -> None:
         """What was remembered of this member is not true any more; person 0: of everybody in the enterprise."""
         ...
@@ -229,6 +233,10 @@ class TokenGrants:
     async def grants_now(self, tx: Transaction, who: Principal) -> Grants:
         """See `Grantor`."""
         return await self.grants(who)
+
+    async def grants_of_all(self, tx: Transaction, people: Sequence[Principal]) -> list[Grants]:
+        """See `Grantor`."""
+        return [await self.grants(who) for who in people]
 
     def forget(self, person_id: int, enterprise_id: int) -> None:
         """Nothing was remembered."""

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
+from typing import Final
 
 from core.db import Queries, Record, sql
 
-_HELD = sql(
-    """
-    SELECT p.state AS person_state, p.registered_at, e.state AS enterprise_state, e.kind, e.stage,
+_HELD: Final = """
+    SELECT p.person_id, p.state AS person_state, p.registered_at, e.state AS enterprise_state, e.kind, e.stage,
            m.state AS membership_state, r.role, g.permission, g.reach, g.amount_fen
     FROM gateway_people p
     LEFT JOIN gateway_memberships m ON m.person_id = p.person_id AND m.enterprise_id = $1
     LEFT JOIN gateway_enterprises e ON e.enterprise_id = m.enterprise_id
     LEFT JOIN gateway_member_roles r ON r.enterprise_id = m.enterprise_id AND r.person_id = m.person_id
     LEFT JOIN gateway_role_grants g ON g.enterprise_id = r.enterprise_id AND g.role = r.role
-    WHERE p.person_id = $2
-    """
-)
+"""
+_HELD_BY_ONE = sql(f"{_HELD} WHERE p.person_id = $2")
+_HELD_BY = sql(f"{_HELD} WHERE p.person_id IN ($*)")
 _DEPARTMENTS = sql("SELECT department_id, parent_id FROM gateway_departments WHERE enterprise_id = $1")
 _MINE = sql(
     "SELECT department_id FROM gateway_department_members WHERE enterprise_id = $1 AND person_id = $2"
@@ -46,7 +46,15 @@ async def held(db: Queries, enterprise_id: int, person_id: int) -> Sequence[Reco
     person_state, registered_at, enterprise_state, kind, stage, membership_state, role, permission, reach, amount_fen.
     No row: there is no such person.
     """
-    return await db.fetch(_HELD, enterprise_id, person_id)
+    return await db.fetch(_HELD_BY_ONE, enterprise_id, person_id)
+
+
+async def held_by(db: Queries, enterprise_id: int, people: Sequence[int]) -> dict[int, list[Record]]:
+    """The same of several, by person."""
+    found: dict[int, list[Record]] = {}
+    for row in await db.fetch_in(_HELD_BY, people, enterprise_id):
+        found.setdefault(row["person_id"], []).append(row)
+    return found
 
 
 async def departments(db: Queries, enterprise_id: int) -> list[tuple[int, int | None]]:

@@ -205,6 +205,22 @@ async def test_own_roles_are_made_changed_and_removed(place: Place) -> None:
         await place.call("chenjing", make)
 
 
+async def test_what_several_have_is_what_each_has(place: Place) -> None:
+    """Also of who has a role that depends on departments, of two enterprises, of nobody, and of one twice."""
+    grants = [GrantInfo(permission="desks:move", reach="tree")]
+    made = (await place.call("wangfang", CreateRole(name="都搬", grants=grants))).value
+    await place.give("yangmin", made["role"])
+    people = [place.principal(login) for login in ("zhangwei", "yangmin", "zhoutao", "lina", "zhangwei")]
+    people.append(Principal(5, people[0].enterprise_id, frozenset(), 1, "phone", 1 << 62))
+    access, db = place.here.access, place.here.db
+    async with db.transaction() as tx:
+        each = [await access.grants_now(tx, who) for who in people]
+        assert await access.grants_of_all(tx, people) == each
+        assert await access.grants_of_all(tx, []) == []
+    assert each[1].custom
+    assert each[-1].level is None
+
+
 async def test_one_sees_what_one_may(place: Place) -> None:
     table = {
         one["name"]: one for one in (await place.call("chenjing", ListPermissions())).value["permissions"]
