@@ -75,6 +75,7 @@ class Context:
         "key",
         "noted",
         "principal",
+        "recorded",
         "runtime",
         "service",
         "source",
@@ -115,6 +116,7 @@ class Context:
         self.transaction: Transaction | None = None
         self.effects = Effects()
         self.noted: dict[str, object] = {}  # for the audit row
+        self.recorded = False  # the handler has written that row itself, in a transaction of its own
 
     @property
     def invocation(self) -> str:

@@ -297,14 +297,15 @@ class Dispatcher:
     async def _bare(
         self, action: Action[Any, Any], command: Command[Any], request: object, ctx: Context
     ) -> Any:
-        """A handler that opens its own transactions; its audit row comes after, in one more.
+        """A handler that opens its own transactions; its audit row comes after, in one more, unless it was in one of
+        them (`Context.recorded`).
 
         A step-up is spent before, in one of its own: whatever the handler then does, it does once.
         """
         if stepup.demanded(action, command, ctx):
             await self.runtime.db.run(stepup.spend, action, command, ctx)
         result = await action.handler(ctx, command)
-        if action.audited:
+        if action.audited and not ctx.recorded:
             await self.runtime.db.run(
                 audit.insert, [audit.row_of(ctx, action, command, request, "ok", result=result)]
             )

@@ -30,6 +30,7 @@ NAMES: Final = frozenset(
         "files.before_put",  # allowed to come, nothing stored
         "files.mid_put",  # bytes are on their way into the store
         "files.stored_before_row",  # an object that no row names
+        "files.before_commit",  # the rows of a group of files are written, nothing durable
         "files.row_before_answer",  # a file that its sender does not know of
         "files.part_before_note",  # the store has a part (or a tail) that no row names
         "files.whole_before_row",  # parts are one object, the upload is still finishing

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 import orjson
@@ -10,7 +10,7 @@ import orjson
 from core.access import Permission, decide
 from core.clock import to_ms
 from core.context import Context
-from core.db import Record
+from core.db import Queries, Record
 from files import api
 from files.inspection.kinds import BY_NAME, Preview, name_as
 from files.library import store
@@ -18,6 +18,8 @@ from hub import api as hub
 
 if TYPE_CHECKING:
     from files.service import FilesService
+
+Row = Record | Mapping[str, Any]
 
 
 def service(ctx: Context) -> FilesService:
@@ -53,10 +55,15 @@ async def visible(ctx: Context, rows: Sequence[Record]) -> set[int]:
 
 async def shown(ctx: Context, rows: Sequence[Record]) -> list[api.File]:
     """Files as people see them; `rows` are the store's."""
+    return await shown_in(ctx.tx, ctx.enterprise_id, rows)
+
+
+async def shown_in(tx: Queries, enterprise_id: int, rows: Sequence[Row]) -> list[api.File]:
+    """The same in somebody else's transaction."""
     pictured = {
         row["content_id"] for row in rows if row["state"] == store.READY and _has_variants(row["kind"])
     }
-    made = await store.variants(ctx.tx, ctx.enterprise_id, sorted(pictured)) if pictured else {}
+    made = await store.variants(tx, enterprise_id, sorted(pictured)) if pictured else {}
     return [_shown(row, [v["variant"] for v in made.get(row["content_id"], ())]) for row in rows]
 
 
@@ -64,7 +71,7 @@ def _has_variants(kind: str | None) -> bool:
     return kind in BY_NAME and BY_NAME[kind].preview in (Preview.PICTURE, Preview.PAGE)
 
 
-def _shown(row: Record, variants: Sequence[str]) -> api.File:
+def _shown(row: Row, variants: Sequence[str]) -> api.File:
     ready = row["state"] == store.READY
     kind = BY_NAME.get(row["kind"] or "")
     facts: dict[str, Any] = orjson.loads(row["facts"]) if ready and row["facts"] else {}

@@ -23,6 +23,7 @@ from files.room import actions as room
 from files.sealing.sealer import Sealer
 from files.storage.keys import content_key
 from files.uploads import actions as uploads
+from files.uploads.keeper import Keeper
 
 if TYPE_CHECKING:
     from core.runtime import Runtime
@@ -45,6 +46,7 @@ class FilesService(Service):
         self._scanner: Scanner | None = None
         self._workshop: Workshop | None = None
         self._checker: Checker | None = None
+        self._keeper: Keeper | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
 
     async def start(self, runtime: Runtime) -> None:
@@ -57,10 +59,14 @@ class FilesService(Service):
         self._workshop = await Workshop(limits_of(runtime.settings)).__aenter__()
         self._checker = Checker(runtime, self.bucket, self._sealer, self._workshop, self._scanner)
         self.jobs = retention.jobs(runtime, self.bucket, self._checker)
+        self._keeper = Keeper(runtime, self)
         self.soon(self._prepare())
 
     async def stop(self) -> None:
-        """Let running checks go; they are done again. Close the workshop and the bucket."""
+        """Keep what waits; let running checks go, they are done again. Close the workshop and the bucket."""
+        if self._keeper is not None:
+            await self._keeper.close()
+            self._keeper = None
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -89,6 +95,12 @@ class FilesService(Service):
         """Encrypts for enterprises that want it. There between start and stop."""
         assert self._sealer is not None, "files has not been started"
         return self._sealer
+
+    @property
+    def keeper(self) -> Keeper:
+        """Makes files, many in one transaction. There between start and stop."""
+        assert self._keeper is not None, "files has not been started"
+        return self._keeper
 
     def checks(self, work: Work) -> bool:
         """Whether a file that asks for this work is looked into before anybody sees it."""

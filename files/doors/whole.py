@@ -11,7 +11,7 @@ import asyncio
 import base64
 import binascii
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import TYPE_CHECKING, Final, TypeVar
 
 import orjson
@@ -21,18 +21,18 @@ from aiohttp import web
 from core.access import Principal
 from core.actions import Command
 from core.context import Source
-from core.dispatch import command_of
 from core.doors import Visit, go_on
-from core.errors import BankhubError, Invalid, Unauthenticated
+from core.errors import BankhubError, Conflict, Invalid, Unauthenticated
 from core.failpoints import failpoint
 from files import api
+from files.doors.admission import AT_ONCE_BYTES, Admission
 from files.doors.body import Body, BrokenOff, Digests, Ends, Gauge, length_of
 from files.doors.progress import Progress
 from files.inspection.reasons import TEXTS, Reason
 from files.inspection.rules import Policy, Verdict, decide
 from files.inspection.workshop import policy_of
 from files.storage.keys import content_key
-from files.uploads.rules import same_digest
+from files.uploads.rules import NOT_SEALED, same_digest
 
 if TYPE_CHECKING:
     from core.runtime import Runtime
@@ -47,9 +47,6 @@ R = TypeVar("R")
 _DIGEST: Final = re.compile(r"([a-z0-9-]+)=:([A-Za-z0-9+/=]+):")
 _MEDIA_TYPE: Final = re.compile(r"[a-z]+/[a-z0-9][a-z0-9.+-]{0,100}")
 _KEY: Final = re.compile(r"[0-9A-Za-z_-]{1,64}")
-_AT_ONCE_BYTES: Final = (
-    64 << 10
-)  # of which all is taken in before the store is asked: one write instead of a stream
 DIGEST_HEADERS: Final = ("Repr-Digest", "Content-Digest")
 
 
@@ -58,7 +55,7 @@ class Whole:
 
     def __init__(self, runtime: Runtime, bucket: Bucket, sealer: Sealer, gauge: Gauge) -> None:
         self._runtime, self._bucket, self._sealer, self._gauge = runtime, bucket, sealer, gauge
-        self._policy = policy_of(runtime.settings)
+        self._policy, self._admission = policy_of(runtime.settings), Admission(runtime)
 
     async def handle(self, visit: Visit) -> web.Response:
         """Answers 201 with the file, or 202 while it is still being checked; see `files.api.File`."""
@@ -74,9 +71,8 @@ class Whole:
             raise Invalid("an Idempotency-Key has 1 to 64 characters of 0-9 A-Z a-z _ -")
         self._gauge.enter(who.person_id)
         try:
-            asked = command_of(api.CheckUpload, {"name": name, "size_bytes": size})
-            allowed = await self._call(asked, who, visit.source)
-            file = await self._store(visit, who, allowed, size, declared, key)
+            clean, own_key = await self._admission.ask(who, name, size, visit.source)
+            file = await self._store(visit, who, clean, own_key, size, declared, key)
             await failpoint("files.row_before_answer")
             if file.state == "checking":
                 file = await self._call(
@@ -87,50 +83,62 @@ class Whole:
         return answer(visit, file)
 
     async def _store(
-        self, visit: Visit, who: Principal, allowed: api.Allowance, size: int, declared: dict[str, bytes],
+        self, visit: Visit, who: Principal, name: str, own_key: bool, size: int, declared: dict[str, bytes],
         key: str | None,
     ) -> api.File:  # fmt: skip
-        request, object_id = visit.request, self._runtime.ids.next()
         digests, ends = Digests(sm3="sm3" in declared), Ends()
-        progress = Progress(self._runtime, who, size, name=allowed.name)
+        progress = Progress(self._runtime, who, size, name=name)
 
         def seen(chunk: bytes) -> None:
             digests.update(chunk)
             ends.update(chunk)
             progress.add(len(chunk))
 
-        go_on(request)
-        chunks = Body(request, self._runtime.settings, seen).chunks()
-        content: StoredBody = chunks
+        async def keep(object_id: int, wrapped_key: bytes | None) -> api.File:
+            same_digest("sha-256", declared.get("sha-256"), digests.sha256)
+            same_digest("sm3", declared.get("sm3"), digests.sm3)
+            verdict = await judged(name, declared_type(visit) or "", ends.head, ends.tail, size, self._policy)
+            if verdict.kind is None:
+                raise Invalid(verdict.text, detail={"code": str(verdict.refusal)})
+            return await self._call(
+                api.Keep(
+                    object_id=object_id, name=name, size_bytes=size, media_type=declared_type(visit),
+                    kind=verdict.kind.name, sha256=digests.sha256, sm3=digests.sm3, wrapped_key=wrapped_key, key=key,
+                ),
+                who, visit.source,
+            )  # fmt: skip
+
+        go_on(visit.request)
+        chunks = Body(visit.request, self._runtime.settings, seen).chunks()
+        if size > AT_ONCE_BYTES:
+            return await self._put(who, chunks, size, own_key, keep)
+        body = await _joined(chunks, size)
+        try:
+            return await self._put(who, body, size, own_key, keep)
+        except Conflict as refusal:
+            if own_key or (refusal.detail or {}).get("code") != NOT_SEALED:
+                raise
+            self._admission.seals(who.enterprise_id)  # since a moment ago
+            return await self._put(who, body, size, True, keep)
+
+    async def _put(
+        self, who: Principal, body: bytes | AsyncIterator[bytes], size: int, own_key: bool,
+        keep: Callable[[int, bytes | None], Awaitable[api.File]],
+    ) -> api.File:  # fmt: skip
+        """Store the body as a new object, then `keep` it; what is refused goes again."""
+        object_id = self._runtime.ids.next()
+        content: StoredBody = body
         stored_bytes, wrapped_key = size, None
-        if allowed.own_key:
+        if own_key:
             sealed = self._sealer.new_key(who.enterprise_id, object_id)
-            content, stored_bytes, wrapped_key = (
-                sealed.seal(chunks),
-                sealed.stored_bytes(size),
-                sealed.wrapped,
-            )
-        elif size <= _AT_ONCE_BYTES:
-            content = await _joined(chunks, size)
+            content = sealed.seal(_once(body) if isinstance(body, bytes) else body)
+            stored_bytes, wrapped_key = sealed.stored_bytes(size), sealed.wrapped
         place = content_key(object_id)
         await failpoint("files.before_put")
         await self._bucket.put(place, content, stored_bytes)
         await failpoint("files.stored_before_row")
         try:
-            same_digest("sha-256", declared.get("sha-256"), digests.sha256)
-            same_digest("sm3", declared.get("sm3"), digests.sm3)
-            verdict = await judged(
-                allowed.name, declared_type(visit) or "", ends.head, ends.tail, size, self._policy
-            )
-            if verdict.kind is None:
-                raise Invalid(verdict.text, detail={"code": str(verdict.refusal)})
-            return await self._call(
-                api.Keep(
-                    object_id=object_id, name=allowed.name, size_bytes=size, media_type=declared_type(visit),
-                    kind=verdict.kind.name, sha256=digests.sha256, sm3=digests.sm3, wrapped_key=wrapped_key, key=key,
-                ),
-                who, visit.source,
-            )  # fmt: skip
+            return await keep(object_id, wrapped_key)
         except BankhubError as refusal:
             if not refusal.temporary:  # else a row may be there all the same
                 await self._forget(place)
@@ -146,6 +154,10 @@ class Whole:
         return await self._runtime.calls.call(asked, principal=who, source=source)
 
 
+async def _once(body: bytes) -> AsyncIterator[bytes]:
+    yield body
+
+
 async def _joined(chunks: AsyncIterator[bytes], size_bytes: int) -> bytes:
     content = b"".join([chunk async for chunk in chunks])
     if len(content) != size_bytes:
@@ -157,7 +169,7 @@ async def judged(
     name: str, declared: str, head: bytes, tail: bytes, size_bytes: int, policy: Policy
 ) -> Verdict:
     """`decide`, beside the loop where there is enough to look at that going there costs less."""
-    if len(head) + len(tail) <= _AT_ONCE_BYTES:
+    if len(head) + len(tail) <= AT_ONCE_BYTES:
         return decide(name, declared, head, tail, size_bytes, policy)
     return await asyncio.to_thread(decide, name, declared, head, tail, size_bytes, policy)
 

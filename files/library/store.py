@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Final
+from typing import Final, NamedTuple
 
 from core.db import Queries, Record, Transaction, sql
 
@@ -34,6 +34,10 @@ _INSERT_CONTENT = sql(
 _CONTENT = sql(
     "SELECT content_id, state FROM files_contents WHERE enterprise_id = $1 AND identity = $2 FOR UPDATE"
 )
+_CONTENTS = sql(
+    "SELECT content_id, identity, facts FROM files_contents WHERE enterprise_id = $1 AND identity IN ($*) "
+    "ORDER BY identity FOR UPDATE"
+)
 _LOCK_CONTENT = sql(
     "SELECT content_id, state FROM files_contents WHERE enterprise_id = $1 AND content_id = $2 FOR UPDATE"
 )
@@ -58,8 +62,8 @@ _SETTLE = sql(
 _SET_STATE = sql(
     "UPDATE files_files SET state = $3, settled_at = $4 WHERE enterprise_id = $1 AND file_id = $2"
 )
-_BY_KEY = sql(
-    f"SELECT {_FILE} {_JOINED} WHERE f.enterprise_id = $1 AND f.person_id = $2 AND f.upload_key = $3"
+_BY_KEYS = sql(
+    f"SELECT {_FILE} {_JOINED} WHERE f.enterprise_id = $1 AND f.person_id = $2 AND f.upload_key IN ($*)"
 )
 _FILES = sql(f"SELECT {_FILE} {_JOINED} WHERE f.enterprise_id = $1 AND f.file_id IN ($*)")
 _LOCK_FILES = sql(
@@ -122,6 +126,41 @@ _HELD_STREAMS = sql(
 )
 
 
+class NewContent(NamedTuple):
+    """A row of `files_contents`, by its columns."""
+
+    content_id: int
+    enterprise_id: int
+    identity: str
+    state: str
+    object_id: int
+    size_bytes: int
+    sha256_digest: bytes
+    facts: str | None
+    wrapped_key: bytes | None
+    created_at: datetime
+
+
+class NewFile(NamedTuple):
+    """A row of `files_files`, by its columns."""
+
+    file_id: int
+    enterprise_id: int
+    person_id: int
+    upload_key: str
+    content_id: int
+    name: str
+    size_bytes: int
+    declared_type: str | None
+    kind: str
+    state: str
+    cleaned: int
+    sha256_digest: bytes
+    sm3_digest: bytes | None
+    created_at: datetime
+    settled_at: datetime | None
+
+
 # --- contents ---------------------------------------------------------------------------------------------------------
 
 
@@ -145,6 +184,19 @@ async def insert_content(
 async def content(tx: Transaction, enterprise_id: int, identity: str) -> Record | None:
     """Id and state of the content that is this; locked, so that it is not dropped meanwhile."""
     return await tx.fetchrow(_CONTENT, enterprise_id, identity)
+
+
+async def contents(tx: Transaction, enterprise_id: int, identities: Sequence[str]) -> dict[str, Record]:
+    """Ids and facts of the contents that are these, by identity; locked like one."""
+    return {
+        row["identity"]: row for row in await tx.fetch_in(_CONTENTS, sorted(set(identities)), enterprise_id)
+    }
+
+
+async def insert_contents(tx: Transaction, rows: Sequence[NewContent]) -> None:
+    """New contents. Raises `UniqueViolation` where an enterprise has one of them."""
+    ordered = sorted(rows, key=lambda row: (row.enterprise_id, row.identity))
+    await tx.insert_many("files_contents", NewContent._fields, ordered)
 
 
 async def lock_content(tx: Transaction, enterprise_id: int, content_id: int) -> Record | None:
@@ -180,6 +232,12 @@ async def insert_file(
     )  # fmt: skip
 
 
+async def insert_files(tx: Transaction, rows: Sequence[NewFile]) -> None:
+    """New files. Raises `UniqueViolation` where one of these people used the key before."""
+    ordered = sorted(rows, key=lambda row: (row.enterprise_id, row.person_id, row.upload_key))
+    await tx.insert_many("files_files", NewFile._fields, ordered)
+
+
 async def settle(
     tx: Transaction, enterprise_id: int, file_id: int, *, state: str, reason: str | None, content_id: int,
     cleaned: bool, sha256: bytes | None, kind: str | None, now: datetime,
@@ -195,9 +253,9 @@ async def set_state(tx: Transaction, enterprise_id: int, file_id: int, state: st
     await tx.execute(_SET_STATE, enterprise_id, file_id, state, now)
 
 
-async def by_key(tx: Queries, enterprise_id: int, person_id: int, key: str) -> Record | None:
-    """The file that somebody's key made, with its content."""
-    return await tx.fetchrow(_BY_KEY, enterprise_id, person_id, key)
+async def by_keys(tx: Queries, enterprise_id: int, person_id: int, keys: Sequence[str]) -> dict[str, Record]:
+    """The files that somebody's keys made, by key."""
+    return {row["upload_key"]: row for row in await tx.fetch_in(_BY_KEYS, keys, enterprise_id, person_id)}
 
 
 async def files(tx: Queries, enterprise_id: int, file_ids: Sequence[int]) -> dict[int, Record]:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from core.actions import Context, Rate, action
 from core.clock import to_ms
+from core.db import Record
 from core.errors import Invalid, NotFound
+from core.settings import Settings
 from files.api import (
     FILES_MANAGE,
     FILES_READ,
@@ -28,7 +30,11 @@ _CHANGE = Rate(burst=30, per_s=0.5)
 
 async def limits(ctx: Context) -> tuple[int, int, bool]:
     """(bytes a person may have, bytes the enterprise may have, whether its files are encrypted with its own key)."""
-    settings, row = ctx.runtime.settings, await store.policy(ctx.tx, ctx.enterprise_id)
+    return limits_of(ctx.runtime.settings, await store.policy(ctx.tx, ctx.enterprise_id))
+
+
+def limits_of(settings: Settings, row: Record | None) -> tuple[int, int, bool]:
+    """The same from the enterprise's policy, where it has one."""
     person, all_of_it = settings.files_person_quota_bytes, settings.files_enterprise_quota_bytes
     if row is None:
         return person, all_of_it, False

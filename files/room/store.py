@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Final
 
@@ -11,12 +11,16 @@ from core.db import Queries, Record, Transaction, UniqueViolation, sql
 EVERYBODY: Final = 0  # the person in whose name the enterprise's sum stands
 
 _USED = sql("SELECT person_id, bytes, files FROM files_usage WHERE enterprise_id = $1 AND person_id IN ($*)")
+_LOCK_USED = sql(
+    "SELECT person_id, bytes FROM files_usage WHERE enterprise_id = $1 AND person_id IN ($*) "
+    "ORDER BY person_id DESC FOR UPDATE"
+)
 _ADD = sql(
     "UPDATE files_usage SET bytes = bytes + $3, files = files + $4 WHERE enterprise_id = $1 AND person_id = $2"
 )
 _TAKE = sql(
-    "UPDATE files_usage SET bytes = bytes + $3, files = files + 1 "
-    "WHERE enterprise_id = $1 AND person_id = $2 AND bytes <= $4"
+    "UPDATE files_usage SET bytes = bytes + $3, files = files + $4 "
+    "WHERE enterprise_id = $1 AND person_id = $2 AND bytes <= $5"
 )
 _INSERT = sql("INSERT INTO files_usage (enterprise_id, person_id, bytes, files) VALUES ($1, $2, $3, $4)")
 
@@ -63,19 +67,39 @@ async def add(tx: Transaction, enterprise_id: int, person_id: int, size_bytes: i
             await tx.execute(_ADD, enterprise_id, whose, size_bytes, files)
 
 
-async def take(tx: Transaction, enterprise_id: int, whose: int, size_bytes: int, most_bytes: int) -> bool:
-    """Take room for a file, if it is then `most_bytes` at most; exact: who comes at the same moment waits."""
+async def lock(tx: Transaction, enterprise_id: int, whose: Iterable[int]) -> dict[int, int]:
+    """Bytes of people, and of everybody where that is asked (locked last), by person; nobody takes any meanwhile."""
+    rows = await tx.fetch_in(_LOCK_USED, sorted(whose, reverse=True), enterprise_id)
+    return {row["person_id"]: int(row["bytes"]) for row in rows}
+
+
+async def add_locked(
+    tx: Transaction, enterprise_id: int, taken: Mapping[int, tuple[int, int]], there: Container[int]
+) -> None:
+    """Take (bytes, files) for people whose rows are locked. Raises `UniqueViolation` where a row has come for one of
+    those who are not `there`."""
+    rows = [(enterprise_id, whose, *taken[whose]) for whose in sorted(taken, reverse=True)]
+    if known := [row for row in rows if row[1] in there]:
+        await tx.executemany(_ADD, known)
+    fresh = [row for row in rows if row[1] not in there]
+    await tx.insert_many("files_usage", ("enterprise_id", "person_id", "bytes", "files"), fresh)
+
+
+async def take(
+    tx: Transaction, enterprise_id: int, whose: int, size_bytes: int, most_bytes: int, files: int = 1
+) -> bool:
+    """Take room for files, if it is then `most_bytes` at most; exact: who comes at the same moment waits."""
     least = most_bytes - size_bytes
-    if await tx.execute(_TAKE, enterprise_id, whose, size_bytes, least):
+    if await tx.execute(_TAKE, enterprise_id, whose, size_bytes, files, least):
         return True
     if least < 0:
         return False
     try:
         async with tx.savepoint():
-            await tx.execute(_INSERT, enterprise_id, whose, size_bytes, 1)
+            await tx.execute(_INSERT, enterprise_id, whose, size_bytes, files)
             return True
     except UniqueViolation:  # there is a row: of somebody who came at this moment, or one that is full
-        return bool(await tx.execute(_TAKE, enterprise_id, whose, size_bytes, least))
+        return bool(await tx.execute(_TAKE, enterprise_id, whose, size_bytes, files, least))
 
 
 async def policy(tx: Queries, enterprise_id: int) -> Record | None:

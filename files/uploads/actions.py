@@ -24,21 +24,18 @@ from files.api import (
     Ticket,
     Upload,
 )
-from files.library import store as library
-from files.library.keeping import Arrived, add_file
-from files.parts import permit_still, service, shown
+from files.parts import permit_still, service
 from files.storage.keys import content_key
 from files.uploads import rules, store
 from files.uploads.steps import allowance, file_of, give_up, is_whole, make_whole, mine, take_room, told
 
-_CHECK = Rate(burst=200, per_s=20)
 _BEGIN = Rate(burst=60, per_s=2)
 
 
 # --- may it come ------------------------------------------------------------------------------------------------------
 
 
-@action(CheckUpload, needs=FILES_SEND, audited=False, limit=_CHECK)
+@action(CheckUpload, needs=FILES_SEND, audited=False, limit=rules.CHECK)
 async def check(ctx: Context, command: CheckUpload) -> Allowance:
     """Whether a file of this name and size may be uploaded now."""
     return await allowance(ctx, command.name, command.size_bytes)
@@ -47,34 +44,10 @@ async def check(ctx: Context, command: CheckUpload) -> Allowance:
 # --- in one request ---------------------------------------------------------------------------------------------------
 
 
-@action(Keep, needs=INTERNAL)
+@action(Keep, needs=INTERNAL, transaction=False)
 async def keep(ctx: Context, command: Keep) -> File:
     """What a request has brought whole becomes a file; the same key is the same file."""
-    await permit_still(ctx, FILES_SEND)
-    who = ctx.caller
-    if command.key is not None:
-        row = await library.by_key(ctx.tx, ctx.enterprise_id, who.person_id, command.key)
-        if row is not None:
-            return await _again(ctx, row, command)
-    file_id = await add_file(
-        ctx,
-        Arrived(
-            person_id=who.person_id, object_id=command.object_id, name=command.name, size_bytes=command.size_bytes,
-            declared_type=command.media_type, kind=command.kind, sha256=command.sha256, sm3=command.sm3,
-            wrapped_key=command.wrapped_key, key=command.key,
-        ),
-    )  # fmt: skip
-    ctx.audit(object=file_id, after=command.sha256.hex())
-    file = await file_of(ctx, file_id)
-    await take_room(ctx, command.size_bytes)
-    return file
-
-
-async def _again(ctx: Context, row: Record, command: Keep) -> File:
-    if row["upload_digest"] != command.sha256 or row["name"] != command.name:
-        raise Conflict("this key was used for another file", detail={"file_id": str(row["file_id"])})
-    ctx.after_commit(lambda: service(ctx).forget_soon(command.object_id))
-    return (await shown(ctx, [row]))[0]
+    return await service(ctx).keeper.keep(ctx, command)
 
 
 # --- in parts ---------------------------------------------------------------------------------------------------------
@@ -121,7 +94,7 @@ async def _insert(
     return upload
 
 
-@action(GetUpload, needs=FILES_SEND, audited=False, limit=_CHECK)
+@action(GetUpload, needs=FILES_SEND, audited=False, limit=rules.CHECK)
 async def get(ctx: Context, command: GetUpload) -> Upload:
     """How far an upload of one's own is."""
     row = await store.get(ctx.tx, command.upload_id, ctx.enterprise_id, ctx.caller.person_id)
@@ -130,7 +103,7 @@ async def get(ctx: Context, command: GetUpload) -> Upload:
     return await told(ctx, row)
 
 
-@action(SignParts, needs=FILES_SEND, audited=False, limit=_CHECK)
+@action(SignParts, needs=FILES_SEND, audited=False, limit=rules.CHECK)
 async def sign_parts(ctx: Context, command: SignParts) -> list[PartAddress]:
     """Addresses for parts of a direct upload, each for one part of one length, for a few minutes."""
     row = await store.get(ctx.tx, command.upload_id, ctx.enterprise_id, ctx.caller.person_id)

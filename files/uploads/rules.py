@@ -12,12 +12,33 @@ from __future__ import annotations
 from typing import Final
 
 from core.errors import Conflict, Forbidden, Invalid
+from core.limits import Rate
+from files.inspection.kinds import BY_EXTENSION
+from files.inspection.names import clean_name, extension_of
+from files.inspection.reasons import TEXTS
+from files.inspection.rules import of_name
 
+CHECK: Final = Rate(burst=200, per_s=20)  # how often somebody may ask whether a file may come
+NOT_SEALED: Final = "not_sealed"  # code of the refusal of an object that should have been encrypted
 MIB: Final = 1 << 20
 PART_BYTES: Final = 8 * MIB  # 80 GiB in 10,000 parts; larger files have larger parts
 PARTS_MAX: Final = 9_000  # of 10,000 that S3 has
 
 OPEN, FINISHING, DONE, ABORTED = "open", "finishing", "done", "aborted"
+
+
+def named(name: str, most_bytes: int) -> tuple[str, int]:
+    """(the name as it is kept, how large such a file may be). Raises `Invalid` for what is not taken at all."""
+    clean = clean_name(name)
+    if refusal := of_name(clean):
+        raise Invalid(TEXTS[refusal], detail={"code": str(refusal)})
+    return clean, min(most_bytes, BY_EXTENSION[extension_of(clean)].max_bytes)
+
+
+def fits(size_bytes: int, max_bytes: int) -> None:
+    """Raises `Invalid` for a file that is too large at all."""
+    if size_bytes > max_bytes:
+        raise Invalid("the file is too large", detail={"max_bytes": str(max_bytes)})
 
 
 def part_bytes(size_bytes: int) -> int:
@@ -58,8 +79,7 @@ def room(
     size_bytes: int, *, max_bytes: int, used: int, quota: int, used_by_all: int, quota_of_all: int
 ) -> None:
     """Whether a file of this size fits. Raises `Invalid` for one too large at all, `Forbidden` for no room left."""
-    if size_bytes > max_bytes:
-        raise Invalid("the file is too large", detail={"max_bytes": str(max_bytes)})
+    fits(size_bytes, max_bytes)
     if used + size_bytes > quota:
         raise full("person", quota - used)
     if used_by_all + size_bytes > quota_of_all:

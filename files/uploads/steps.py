@@ -8,17 +8,13 @@ from datetime import timedelta
 from core.actions import Context
 from core.clock import to_ms
 from core.db import Record
-from core.errors import Conflict, Invalid, NotFound
+from core.errors import Conflict, NotFound
 from core.failpoints import failpoint
 from files.api import (
     Allowance,
     File,
     Upload,
 )
-from files.inspection.kinds import BY_EXTENSION
-from files.inspection.names import clean_name, extension_of
-from files.inspection.reasons import TEXTS
-from files.inspection.rules import of_name
 from files.library import store as library
 from files.library.keeping import Arrived, add_file
 from files.parts import service, shown
@@ -31,11 +27,7 @@ from files.uploads import rules, store
 
 async def allowance(ctx: Context, name: str, size_bytes: int) -> Allowance:
     """What may come, by name and size, now. Raises `Invalid` and `Forbidden` for what may not."""
-    settings = ctx.runtime.settings
-    clean = clean_name(name)
-    if refusal := of_name(clean):
-        raise Invalid(TEXTS[refusal], detail={"code": str(refusal)})
-    max_bytes = min(settings.files_max_bytes, BY_EXTENSION[extension_of(clean)].max_bytes)
+    clean, max_bytes = rules.named(name, ctx.runtime.settings.files_max_bytes)
     (own, _), (of_all, _) = await room.used(ctx.tx, ctx.enterprise_id, ctx.caller.person_id)
     quota, quota_of_all, own_key = await limits(ctx)
     rules.room(

@@ -48,7 +48,8 @@ from tests.world import process
 ROOT = Path(__file__).resolve().parents[2]
 WAYS = ("whole", "tus", "direct", "picture")
 POINTS = (
-    "files.before_put", "files.mid_put", "files.stored_before_row", "files.row_before_answer", "files.part_before_note",
+    "files.before_put", "files.mid_put", "files.stored_before_row", "files.before_commit",
+    "files.row_before_answer", "files.part_before_note",
     "files.whole_before_row", "files.mid_check", "files.before_sweep", "files.swept_before_rows",
 )  # fmt: skip
 FAULTS = (*POINTS, "cut client", "cut client", "cut store", "cut store", "kill store", "kill gateway")

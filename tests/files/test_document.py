@@ -48,7 +48,7 @@ async def test_every_command_runs(world: World, tmp_path: Path) -> None:
 def test_every_reason_is_in_its_table() -> None:
     told = dict(re.findall(r"^\| `(\w+)` \| (.*[\u4e00-\u9fff].*) \|$", TEXT, re.MULTILINE))
     assert told == {str(reason): text for reason, text in TEXTS.items()}
-    for code in ("malware", "digest_mismatch", "length_required"):
+    for code in ("malware", "digest_mismatch", "length_required", "not_sealed"):
         assert f"| `{code}` |" in TEXT
 
 
