@@ -88,7 +88,7 @@ def _refused(*statuses: int) -> dict[str, Any]:
 # --- files ------------------------------------------------------------------------------------------------------------
 
 _TUS: Final = _header("Tus-Resumable", "the version of the protocol", required=True, enum=["1.0.0"])
-_DIGEST: Final = _header("Repr-Digest", "RFC 9530: sha-256 or sm3 of the whole; another one is refused")
+_DIGEST: Final = _header("Repr-Digest", "RFC 9530: sha-256 or sm3 of the whole; others alone are refused")
 _RANGES: Final = [
     _header("Range", "RFC 9110: one part, as in bytes=0-1023"),
     _header("If-Range", "the part only if it is still this file, by its ETag"),
@@ -181,7 +181,7 @@ FILES: Final[dict[str, Any]] = {
                         Location="of the upload", Upload_Offset="bytes stored", Upload_Expires="until when"
                     ),
                 },
-                **_refused(400, 401, 403, 409, 412, 413, 422, 429, 503),
+                **_refused(400, 401, 403, 409, 412, 413, 415, 422, 429, 503),
             },
             parameters=[
                 _TUS,

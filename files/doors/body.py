@@ -44,6 +44,20 @@ class TooSlow(BrokenOff):
     http_status = 408
 
 
+class TooLarge(BankhubError):
+    """No file may be so large."""
+
+    code = "invalid"
+    http_status = 413
+
+
+class Unsupported(BankhubError):
+    """Send the bytes of the file as they are."""
+
+    code = "invalid"
+    http_status = 415
+
+
 class Digests:
     """SHA-256 of what passes, and SM3 where somebody wants to compare it."""
 
@@ -154,6 +168,21 @@ class Gauge:
             self._running[person_id] = left
         else:
             del self._running[person_id]
+
+
+def as_it_is(request: BaseRequest) -> None:
+    """The body is the file, not a packing of it. Raises `Unsupported`: what would be stored is not what people mean."""
+    coding = request.headers.get("Content-Encoding", "identity").strip().lower()
+    if coding != "identity":
+        raise Unsupported(
+            "send the file without Content-Encoding",
+            detail={"code": "content_encoding", "coding": coding[:64]},
+        )
+    if request.content_type == "multipart/form-data":
+        raise Unsupported(
+            "the body is the file itself, not a form: curl -T FILE, fetch(url, {body: file})",
+            detail={"code": "form_data"},
+        )
 
 
 def length_of(request: BaseRequest) -> int:

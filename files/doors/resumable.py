@@ -21,7 +21,7 @@ from core.dispatch import command_of
 from core.doors import Visit, go_on
 from core.errors import Invalid, NotFound
 from files import api
-from files.doors.body import Gauge, id_in
+from files.doors.body import Gauge, TooLarge, as_it_is, id_in
 from files.doors.whole import media_type, person
 from files.doors.writer import Status, Writer
 from files.inspection.reasons import TEXTS, Reason
@@ -39,6 +39,7 @@ R = TypeVar("R")
 VERSION: Final = "1.0.0"
 OFFSET_TYPE: Final = "application/offset+octet-stream"
 EXTENSIONS: Final = "creation,creation-with-upload,termination,expiration"
+_UNSPOKEN: Final = ("Upload-Concat", "Upload-Checksum")  # to leave them unheeded would store something else
 METHODS: Final = ("POST", "HEAD", "PATCH", "DELETE", "OPTIONS")
 REQUEST_HEADERS: Final = (
     "tus-resumable", "upload-length", "upload-offset", "upload-metadata", "x-http-method-override", "x-request-id",
@@ -67,6 +68,9 @@ class Resumable:
                 return web.Response(status=204, headers=self._abilities())
             if request.headers.get("Tus-Resumable") != VERSION:
                 raise Status(412, "this is tus 1.0.0", {"Tus-Version": VERSION})
+            if unspoken := [name for name in _UNSPOKEN if name in request.headers]:
+                raise Status(400, f"{unspoken[0]} is of an extension that is not spoken here: {EXTENSIONS}")
+            as_it_is(request)
             who = person(visit)
             if not upload:
                 if method != "POST":
@@ -105,7 +109,13 @@ class Resumable:
             raise Status(400, "say Upload-Length: the length cannot be told later")
         size = _number(headers.get("Upload-Length"), "Upload-Length")
         if size > self.runtime.settings.files_max_bytes:
-            raise Status(413, "the file is too large")
+            raise TooLarge(
+                TEXTS[Reason.TOO_LARGE],
+                detail={
+                    "code": str(Reason.TOO_LARGE),
+                    "max_bytes": str(self.runtime.settings.files_max_bytes),
+                },
+            )
         if not size:
             raise Invalid(TEXTS[Reason.EMPTY], detail={"code": str(Reason.EMPTY)})
         given = _metadata(headers.get("Upload-Metadata", ""))

@@ -26,7 +26,7 @@ from core.errors import BankhubError, Conflict, Invalid, Unauthenticated
 from core.failpoints import failpoint
 from files import api
 from files.doors.admission import AT_ONCE_BYTES, Admission
-from files.doors.body import Body, BrokenOff, Digests, Ends, Gauge, length_of
+from files.doors.body import Body, BrokenOff, Digests, Ends, Gauge, as_it_is, length_of
 from files.doors.progress import Progress
 from files.inspection.reasons import TEXTS, Reason
 from files.inspection.rules import Policy, Verdict, decide
@@ -44,7 +44,8 @@ log = structlog.get_logger(__name__)
 
 R = TypeVar("R")
 
-_DIGEST: Final = re.compile(r"([a-z0-9-]+)=:([A-Za-z0-9+/=]+):")
+_DIGEST: Final = re.compile(r"([a-z*][a-z0-9_.*-]*)=:([A-Za-z0-9+/=]*):")  # a member of RFC 9530's dictionary
+_ALGORITHMS: Final = ("sha-256", "sm3")
 _MEDIA_TYPE: Final = re.compile(r"[a-z]+/[a-z0-9][a-z0-9.+-]{0,100}")
 _KEY: Final = re.compile(r"[0-9A-Za-z_-]{1,64}")
 DIGEST_HEADERS: Final = ("Repr-Digest", "Content-Digest")
@@ -61,6 +62,7 @@ class Whole:
         """Answers 201 with the file, or 202 while it is still being checked; see `files.api.File`."""
         who = person(visit)
         request, settings = visit.request, self._runtime.settings
+        as_it_is(request)
         size = length_of(request)
         if not size:
             raise Invalid(TEXTS[Reason.EMPTY], detail={"code": str(Reason.EMPTY)})
@@ -193,20 +195,49 @@ def media_type(given: str) -> str | None:
 
 
 def digests_of(visit: Visit) -> dict[str, bytes]:
-    """Digests of the whole, by name, as RFC 9530 writes them. Raises `Invalid` for what is not one of 32 bytes."""
+    """Digests of the whole, by name, as RFC 9530 writes them. Raises `Invalid` for what is not written so, and where
+    there are only such as we do not know: who declares a digest believes that it was compared."""
     found: dict[str, bytes] = {}
+    others: set[str] = set()
     for header in DIGEST_HEADERS:
-        for value in visit.request.headers.getall(header, ()):
-            for name, text in _DIGEST.findall(value):
-                if name not in ("sha-256", "sm3"):
-                    continue
-                try:
-                    digest = base64.b64decode(text, validate=True)
-                except binascii.Error:
-                    digest = b""
-                if len(digest) != 32 or found.setdefault(name, digest) != digest:
-                    raise Invalid(f"{header} has sha-256 or sm3 as 32 bytes in base64, once")
+        for member in ",".join(visit.request.headers.getall(header, ())).split(","):
+            if not member.strip():
+                continue
+            name, digest = _digest_in(header, member.strip())
+            if digest is None:
+                others.add(name)
+            elif found.setdefault(name, digest) != digest:
+                raise _malformed(header)
+    if others and not found:
+        raise Invalid(
+            "none of these digests is known here: sha-256 and sm3 are",
+            detail={"code": "digest_unknown", "known": list(_ALGORITHMS)},
+        )
     return found
+
+
+def _digest_in(header: str, member: str) -> tuple[str, bytes | None]:
+    """The algorithm, and the digest where we know that one."""
+    parsed = _DIGEST.fullmatch(member)
+    if parsed is None:
+        raise _malformed(header)
+    name, text = parsed.groups()
+    try:
+        digest = base64.b64decode(text, validate=True)
+    except binascii.Error:
+        raise _malformed(header) from None
+    if name not in _ALGORITHMS:
+        return name, None
+    if len(digest) != 32:
+        raise _malformed(header)
+    return name, digest
+
+
+def _malformed(header: str) -> Invalid:
+    return Invalid(
+        f"{header} is like sha-256=:BASE64: with 32 bytes, each algorithm once",
+        detail={"code": "digest_malformed"},
+    )
 
 
 def answer(visit: Visit, file: api.File) -> web.Response:

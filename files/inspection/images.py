@@ -39,10 +39,10 @@ def make(file: BinaryIO, clean: BinaryIO | None, limits: ImageLimits = LIMITS) -
         with Image.open(file, formats=_FORMATS) as image:
             width, height = image.size
             if width * height > limits.pixels or max(width, height) > limits.side:
-                return Unreadable("limit")
+                return Unreadable("pixels")
             frames = _frames(image, limits)
             if frames is None:
-                return Unreadable("limit")
+                return Unreadable("pixels")
             out = cast("IO[bytes]", _Whole(clean)) if clean is not None else None
             return _made(image, frames, out, _is_lossless_webp(file), limits)
     except MemoryError:

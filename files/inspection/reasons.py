@@ -26,12 +26,13 @@ class Reason(StrEnum):
     ENCRYPTED = "encrypted"
     ARCHIVE = "archive"
     BOMB = "bomb"
+    PIXELS = "pixels"
     UNREADABLE = "unreadable"
 
 
 TEXTS: Final[dict[Reason, str]] = {
     Reason.EMPTY: "文件是空的",
-    Reason.TOO_LARGE: "文件超过了这类文件的大小上限",
+    Reason.TOO_LARGE: "文件超过了大小上限",
     Reason.EXTENSION: "不支持这种类型的文件",
     Reason.EXECUTABLE: "不能发送可执行程序",
     Reason.SCRIPT: "不能发送脚本或可执行命令",
@@ -47,5 +48,6 @@ TEXTS: Final[dict[Reason, str]] = {
     Reason.ENCRYPTED: "文件已加密，无法检查其内容",
     Reason.ARCHIVE: "压缩包内有不安全的内容",
     Reason.BOMB: "文件展开后过大，已拒收",
+    Reason.PIXELS: "图片的像素或帧数超过了上限，请缩小后再发送",
     Reason.UNREADABLE: "文件已损坏或无法读取",
 }

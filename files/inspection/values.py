@@ -97,8 +97,8 @@ class Sound:
 
 @dataclass(frozen=True, slots=True)
 class Unreadable:
-    """A finding about the file, never an error of the service. `why`: broken, limit (pixels, pages, frames, bytes),
-    memory, time, crash."""
+    """A finding about the file, never an error of the service. `why`: broken, pixels (or frames, of a picture),
+    limit (pages, bytes), memory, time, crash."""
 
     why: str
 

@@ -187,7 +187,7 @@ class Checker:
         self, row: Record, seen: Images | Unreadable, path: Path, clean: Path, found: _Found
     ) -> None:
         if isinstance(seen, Unreadable):
-            found.reason = str(Reason.UNREADABLE)
+            found.reason = str(Reason.PIXELS if seen.why == "pixels" else Reason.UNREADABLE)
             return
         found.facts = {"width": seen.width, "height": seen.height, "colour": seen.placeholder}
         if seen.cleaned == "converted" and found.verdict is not None:

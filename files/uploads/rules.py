@@ -15,7 +15,7 @@ from core.errors import Conflict, Forbidden, Invalid
 from core.limits import Rate
 from files.inspection.kinds import BY_EXTENSION
 from files.inspection.names import clean_name, extension_of
-from files.inspection.reasons import TEXTS
+from files.inspection.reasons import TEXTS, Reason
 from files.inspection.rules import of_name
 
 CHECK: Final = Rate(burst=200, per_s=20)  # how often somebody may ask whether a file may come
@@ -38,7 +38,9 @@ def named(name: str, most_bytes: int) -> tuple[str, int]:
 def fits(size_bytes: int, max_bytes: int) -> None:
     """Raises `Invalid` for a file that is too large at all."""
     if size_bytes > max_bytes:
-        raise Invalid("the file is too large", detail={"max_bytes": str(max_bytes)})
+        raise Invalid(
+            TEXTS[Reason.TOO_LARGE], detail={"code": str(Reason.TOO_LARGE), "max_bytes": str(max_bytes)}
+        )
 
 
 def part_bytes(size_bytes: int) -> int:

@@ -128,6 +128,11 @@ async def test_who_sent_what_is_kept_back_hears_of_it(world: World) -> None:
     assert (usage["person_bytes"], usage["person_files"], usage["enterprise_files"]) == (0, 0, 0)
 
 
+async def test_a_picture_of_too_many_pixels_is_not_called_broken(world: World) -> None:
+    answer = await world.upload("全景.png", samples.png_flood(30_000, 30_000))
+    assert (answer.json["state"], answer.json["reason"]) == ("quarantined", "pixels"), answer.body
+
+
 class TestDied:
     """Whoever began to look into a file is gone."""
 

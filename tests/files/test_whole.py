@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
+import gzip
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -46,7 +47,15 @@ async def test_what_is_uploaded_is_downloaded(world: World) -> None:
         ("a.csv", b"", {}, 422, "empty"),
         ("a", CSV, {}, 422, "extension"),
         ("a.csv", CSV, {"Idempotency_Key": "no spaces, please"}, 422, None),
-        ("a.csv", CSV, {"Repr_Digest": "sha-256=:AAAA:"}, 422, None),
+        ("a.csv", CSV, {"Repr_Digest": "sha-256=:AAAA:"}, 422, "digest_malformed"),
+        ("a.csv", CSV, {"Repr_Digest": "sha-256=zzz"}, 422, "digest_malformed"),
+        ("a.csv", CSV, {"Content_Digest": "whatever"}, 422, "digest_malformed"),
+        ("a.csv", CSV, {"Repr_Digest": f"md5=:!:, {sha256(CSV)}"}, 422, "digest_malformed"),
+        ("a.csv", CSV, {"Repr_Digest": f"{sha256(CSV)}, {sha256(b'')}"}, 422, "digest_malformed"),
+        ("a.csv", CSV, {"Repr_Digest": "md5=:AAAA:", "Content_Digest": "sha=:AAAA:"}, 422, "digest_unknown"),
+        ("a.csv", CSV, {"Content_Type": "multipart/form-data; boundary=x"}, 415, "form_data"),
+        ("a.csv", gzip.compress(CSV), {"Content_Encoding": "gzip"}, 415, "content_encoding"),
+        ("a.csv", CSV, {"Content_Encoding": "br"}, 415, "content_encoding"),
     ],
 )  # fmt: skip
 async def test_what_is_refused_leaves_nothing(
@@ -58,6 +67,31 @@ async def test_what_is_refused_leaves_nothing(
     assert await world.objects() == []
     usage = (await world.call("files.room.usage")).json
     assert usage["person_bytes"] == usage["enterprise_bytes"] == 0
+
+
+async def test_a_digest_that_nobody_knows_does_not_harm_beside_one_that_is_compared(world: World) -> None:
+    both = {"Repr_Digest": f"sha-512=:AAAA:, {sha256(CSV)}", "Content_Encoding": "identity"}
+    assert (await world.upload("a.csv", CSV, **both)).status == 201
+    both["Repr_Digest"] = f"sha-512=:AAAA:, {sha256(b'other')}"
+    assert (await world.upload("a.csv", CSV, **both)).json["errors"]["code"] == "digest_mismatch"
+
+
+class TestTooLarge:
+    @pytest.fixture
+    def more_settings(self) -> dict[str, Any]:
+        return {"files_max_bytes": 1000}
+
+    async def test_it_says_so_in_its_readers_language_whichever_way(self, world: World) -> None:
+        headers = {"Tus-Resumable": "1.0.0", "Upload-Length": str(len(CSV))}
+        begun = {"name": "a.csv", "size_bytes": len(CSV)}
+        for answer, status in (
+            (await world.upload("a.csv", CSV), 422),
+            (await world.ask("POST", "/files/tus", headers=headers), 413),
+            (await world.call("files.uploads.begin", begun), 422),
+        ):
+            assert answer.status == status, answer.body
+            assert answer.json["errors"] == {"code": "too_large", "max_bytes": "1000"}
+            assert answer.json["detail"] == "文件超过了大小上限"
 
 
 async def test_sm3_is_compared_as_well(world: World) -> None:

@@ -121,7 +121,7 @@ async def test_bombs_and_what_is_broken(workshop: Workshop, put: _Put) -> None:
     del zip_bomb
     before = resident()
     for path in inputs:
-        assert await workshop.image(path) == Unreadable("limit")
+        assert await workshop.image(path) == Unreadable("pixels")
     assert isinstance(await workshop.pdf(huge), Document)
     assert await workshop.pdf(cut) == Unreadable("broken")
     listing = await workshop.archive(bomb)
