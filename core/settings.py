@@ -285,6 +285,9 @@ class Settings(BaseSettings):
         None  # https://… of a host for addresses of files alone; None: the gateway's own
     )
     files_direct_url: str | None = None  # where clients reach the store themselves; None: through us only
+    files_spool_dir: Path | None = (
+        None  # disk for what is being checked or sent in parts; None: spool in var_dir
+    )
     files_store_connections: int = Field(default=64, ge=1)  # to the store, of a process
     files_unattached_s: float = Field(default=20 * 3600.0, gt=0)  # a file that nobody sent; gone within a day
     files_orphan_s: float = Field(

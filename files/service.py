@@ -22,6 +22,7 @@ from files.retention import jobs as retention
 from files.room import actions as room
 from files.sealing.sealer import Sealer
 from files.storage.keys import content_key
+from files.storage.spool import Spool
 from files.uploads import actions as uploads
 from files.uploads.keeper import Keeper
 
@@ -57,7 +58,8 @@ class FilesService(Service):
         if self._scanner is None:
             log.warning("files.no_scanner")  # said once a start: BANKHUB_FILES_CLAMD names one
         self._workshop = await Workshop(limits_of(runtime.settings)).__aenter__()
-        self._checker = Checker(runtime, self.bucket, self._sealer, self._workshop, self._scanner)
+        spool = Spool(runtime.settings)
+        self._checker = Checker(runtime, self.bucket, self._sealer, self._workshop, self._scanner, spool)
         self.jobs = retention.jobs(runtime, self.bucket, self._checker)
         self._keeper = Keeper(runtime, self)
         self.soon(self._prepare())

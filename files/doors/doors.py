@@ -16,6 +16,7 @@ from files.doors.resumable import ANSWER_HEADERS, REQUEST_HEADERS, Resumable
 from files.doors.send import Sending
 from files.doors.whole import Whole
 from files.sealing.sealer import Sealer
+from files.storage.spool import Spool
 
 if TYPE_CHECKING:
     from core.runtime import Runtime
@@ -63,7 +64,7 @@ class FileDoors(Service):
         sealer, gauge = Sealer(runtime.keys, runtime.rng), Gauge(runtime.settings.files_uploads_at_once)
         secret = derive(cluster_secret(runtime.settings), "file addresses")
         self._whole = Whole(runtime, self._bucket, sealer, gauge)
-        self._resumable = Resumable(runtime, self._bucket, sealer, gauge)
+        self._resumable = Resumable(runtime, self._bucket, sealer, gauge, Spool(runtime.settings))
         self._sending = Sending(runtime, self._bucket, sealer, secret)
 
     async def stop(self) -> None:

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from core.runtime import Runtime
     from files.sealing.sealer import Sealer
     from files.storage.bucket import Bucket
+    from files.storage.spool import Spool
 
 R = TypeVar("R")
 
@@ -54,8 +55,9 @@ _METADATA_BYTES: Final = 4096
 class Resumable:
     """See the module. One instance a process."""
 
-    def __init__(self, runtime: Runtime, bucket: Bucket, sealer: Sealer, gauge: Gauge) -> None:
+    def __init__(self, runtime: Runtime, bucket: Bucket, sealer: Sealer, gauge: Gauge, spool: Spool) -> None:
         self.runtime, self.bucket, self.sealer, self._gauge = runtime, bucket, sealer, gauge
+        self.spool = spool
         self._policy = policy_of(runtime.settings)
 
     async def handle(self, visit: Visit, upload: str) -> web.Response:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import tempfile
 from collections.abc import AsyncIterator
 from typing import IO, TYPE_CHECKING
 
@@ -17,6 +16,7 @@ from files.doors.body import Body, Digests, Ends
 from files.doors.progress import Progress
 from files.storage.bucket import CHUNK_BYTES
 from files.storage.keys import content_key, tail_key
+from files.storage.spool import write_all
 
 if TYPE_CHECKING:
     from files.doors.resumable import Resumable
@@ -50,7 +50,7 @@ class Writer:
         self._old_tail = tail_key(upload.upload_id, ticket.tail_epoch) if ticket.tail_bytes else None
         self._sending: asyncio.Task[None] | None = None
         self._lost = False  # a part was not stored, so nothing behind it may be noted
-        self._spool = _new_spool()  # of part `_number`
+        self._spool = door.spool.file()  # of part `_number`
         self._progress = Progress(
             door.runtime, who, self._size, name=upload.name, upload_id=upload.upload_id,
             received_bytes=upload.received_bytes,
@@ -98,7 +98,7 @@ class Writer:
             if self._spool.tell() == self._part_bytes:
                 await self._sent()
                 self._sending = asyncio.create_task(self._send_part(self._spool, self._number))
-                self._spool, self._number = _new_spool(), self._number + 1
+                self._spool, self._number = self._door.spool.file(), self._number + 1
 
     async def _sent(self) -> None:
         """Wait for the part that is on its way."""
@@ -147,7 +147,7 @@ class Writer:
             if self._sealed is not None:
                 chunks = self._sealed.unseal(chunks, 0)
             async for chunk in chunks:
-                spool.write(chunk)
+                write_all(spool, chunk)
         if spool.tell() != self._ticket.tail_bytes:
             raise Conflict("the store has lost a part of this upload: begin again")
 
@@ -167,10 +167,6 @@ class Writer:
             ),
         )  # fmt: skip
         self.received, self.expires_ms = upload.received_bytes, upload.expires_ms
-
-
-def _new_spool() -> IO[bytes]:
-    return tempfile.TemporaryFile(buffering=0)
 
 
 async def _read(spool: IO[bytes]) -> AsyncIterator[bytes]:

@@ -105,7 +105,8 @@ class _Job:
 class Workshop:
     """``async with Workshop(limits) as workshop: await workshop.image(path)``.
 
-    Every call opens its file here, at once, so the path may be gone before its turn comes.
+    Every call opens its file here, at once, so it may be gone before its turn comes. A file is a path, or a descriptor
+    of one that has no name: it is opened anew, so the process in the workshop can only read what it is to read.
     """
 
     def __init__(self, limits: WorkshopLimits | None = None) -> None:
@@ -140,38 +141,39 @@ class Workshop:
         """Of the processes that run now."""
         return [process.pid for process in self._processes]
 
-    async def image(self, path: Path, clean_to: Path | None = None) -> Images | Unreadable:
-        """Small pictures; and the cleaned picture in `clean_to`, which must not exist and does only afterwards if
-        the answer is `Images`."""
-        return await self._ask("image", Images, path, clean_to)
+    async def image(self, file: Path | int, clean_to: Path | int | None = None) -> Images | Unreadable:
+        """Small pictures; and the cleaned picture in `clean_to`: a path, which must not exist and does only
+        afterwards if the answer is `Images`, or the descriptor of an empty file."""
+        return await self._ask("image", Images, file, clean_to)
 
-    async def pdf(self, path: Path) -> Document | Unreadable:
-        return await self._ask("pdf", Document, path)
+    async def pdf(self, file: Path | int) -> Document | Unreadable:
+        return await self._ask("pdf", Document, file)
 
-    async def office(self, path: Path) -> Office | Unreadable:
-        return await self._ask("office", Office, path)
+    async def office(self, file: Path | int) -> Office | Unreadable:
+        return await self._ask("office", Office, file)
 
-    async def archive(self, path: Path) -> Listing | Unreadable:
-        """`path` may be sparse: nothing before `archives.directory_start` is read."""
-        return await self._ask("archive", Listing, path)
+    async def archive(self, file: Path | int) -> Listing | Unreadable:
+        """`file` may be sparse: nothing before `archives.directory_start` is read."""
+        return await self._ask("archive", Listing, file)
 
-    async def sound(self, path: Path) -> Sound | Unreadable:
-        return await self._ask("sound", Sound, path)
+    async def sound(self, file: Path | int) -> Sound | Unreadable:
+        return await self._ask("sound", Sound, file)
 
-    async def _ask(self, what: What, kind: type[T], path: Path, out: Path | None = None) -> T | Unreadable:
+    async def _ask(
+        self, what: What, kind: type[T], file: Path | int, out: Path | int | None = None
+    ) -> T | Unreadable:
         if self._closing or not self._places:
             raise Unavailable("the workshop is closed")
         if self._line.qsize() >= self._limits.waiting:
             raise Unavailable(
                 "too many files are being looked at", retry_ms=round(self._limits.timeout_s * 1000)
             )
-        job = _Job(
-            what, [os.open(path, os.O_RDONLY | os.O_CLOEXEC)], asyncio.get_running_loop().create_future()
-        )
+        job = _Job(what, [_opened(file, os.O_RDONLY)], asyncio.get_running_loop().create_future())
         if out is None:
             return await self._wait(job, kind)
         try:
-            job.descriptors.append(os.open(out, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+            new = 0 if isinstance(out, int) else os.O_CREAT | os.O_EXCL
+            job.descriptors.append(_opened(out, os.O_WRONLY | new))
         except OSError:
             job.close()
             raise
@@ -179,7 +181,7 @@ class Workshop:
         try:
             answer = await self._wait(job, kind)
         finally:
-            if answer is None or isinstance(answer, Unreadable):
+            if isinstance(out, Path) and (answer is None or isinstance(answer, Unreadable)):
                 out.unlink(missing_ok=True)
         return answer
 
@@ -365,6 +367,12 @@ class _Process:
                 raise EOFError
             data += part
         return bytes(data)
+
+
+def _opened(file: Path | int, flags: int) -> int:
+    """A descriptor with a position and rights of its own, also of a file that is open here already."""
+    path = f"/proc/self/fd/{file}" if isinstance(file, int) else file
+    return os.open(path, flags | os.O_CLOEXEC, 0o600)
 
 
 def _why(code: int) -> str:

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import tempfile
+import os
 from collections.abc import AsyncIterator
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final
 
 import structlog
@@ -24,25 +24,32 @@ from core.errors import BankhubError
 from core.failpoints import failpoint
 from files import api
 from files.doors.body import Digests, Ends
-from files.inspection.kinds import BY_NAME, Kind, Work
+from files.inspection.kinds import BY_EXTENSION, BY_NAME, Kind, Work
+from files.inspection.names import extension_of
 from files.inspection.reasons import Reason
 from files.inspection.rules import Policy, Verdict, confirm, decide
 from files.inspection.scanner import Infected
 from files.inspection.values import Document, Images, Listing, Office, Picture, Unreadable
 from files.inspection.workshop import Workshop, policy_of
 from files.library import store
+from files.library.lanes import Lane
 from files.storage.bucket import CHUNK_BYTES
 from files.storage.keys import content_key
+from files.storage.spool import write_all
 
 if TYPE_CHECKING:
     from core.runtime import Runtime
     from files.inspection.scanner import Scanner
     from files.sealing.sealer import Sealer
     from files.storage.bucket import Bucket
+    from files.storage.spool import Spool
 
 log = structlog.get_logger(__name__)
 
-_AT_ONCE: Final = 2  # files that are looked into side by side: each may take a core and its size on disk
+_AT_ONCE: Final = 2  # of each lane, side by side: each may take a core and its size on disk
+_SMALL_BYTES: Final = (
+    8 << 20
+)  # up to it a file has slots that no film can hold: it is looked into in a moment
 _CALL_S: Final = 60_000
 _PIECE_BYTES: Final = 1 << 20  # of a file that is read to be checked
 
@@ -64,16 +71,17 @@ class Checker:
     """One a process."""
 
     def __init__(
-        self, runtime: Runtime, bucket: Bucket, sealer: Sealer, workshop: Workshop, scanner: Scanner | None
-    ) -> None:
+        self, runtime: Runtime, bucket: Bucket, sealer: Sealer, workshop: Workshop, scanner: Scanner | None,
+        spool: Spool,
+    ) -> None:  # fmt: skip
         self._runtime, self._bucket, self._sealer = runtime, bucket, sealer
-        self._workshop, self._scanner = workshop, scanner
+        self._workshop, self._scanner, self._spool = workshop, scanner, spool
         self._policy = policy_of(runtime.settings)
-        self._hands = asyncio.Semaphore(_AT_ONCE)
+        self._small, self._large = Lane(_AT_ONCE), Lane(_AT_ONCE)
         self._running: dict[int, asyncio.Task[None]] = {}
 
     def soon(self, file_id: int, enterprise_id: int) -> None:
-        """Look into it as soon as there is a hand free; once, however often it is asked for."""
+        """Look into it when its turn comes; once, however often it is asked for."""
         if file_id not in self._running:
             task = asyncio.get_running_loop().create_task(
                 self._guarded(file_id, enterprise_id), name="files.check"
@@ -97,21 +105,29 @@ class Checker:
         await asyncio.gather(*running, return_exceptions=True)
 
     async def _guarded(self, file_id: int, enterprise_id: int) -> None:
-        async with self._hands:
-            try:
-                await self.check(file_id, enterprise_id)
-            except BankhubError as error:
-                log.warning("files.not_checked", file_id=file_id, code=error.code)  # the job comes back to it
-            except Exception:
-                log.exception("files.check_broken", file_id=file_id)
+        try:
+            row = await self._waiting(file_id, enterprise_id)
+            if row is not None:
+                lane = self._small if row["stored_bytes"] <= _SMALL_BYTES else self._large
+                async with lane.turn(row["person_id"]):
+                    await self.check(file_id, enterprise_id)
+        except BankhubError as error:
+            log.warning("files.not_checked", file_id=file_id, code=error.code)  # the job comes back to it
+        except Exception:
+            log.exception("files.check_broken", file_id=file_id)
+
+    async def _waiting(self, file_id: int, enterprise_id: int) -> Record | None:
+        """The file, if it is to be looked into."""
+        row = (await store.files(self._runtime.db, enterprise_id, [file_id])).get(file_id)
+        return row if row is not None and row["state"] == store.CHECKING else None
 
     async def check(self, file_id: int, enterprise_id: int) -> None:
         """Look into a file and write what came of it. Raises `Unavailable` where something did not answer."""
-        row = (await store.files(self._runtime.db, enterprise_id, [file_id])).get(file_id)
-        if row is None or row["state"] != store.CHECKING:
+        row = await self._waiting(file_id, enterprise_id)
+        if row is None:
             return
-        with tempfile.TemporaryDirectory(prefix="bankhub-file-") as folder:
-            found = await self._look(row, Path(folder))
+        with ExitStack() as held:
+            found = await self._look(row, held)
         await failpoint("files.mid_check")
         refused = found.reason is not None
         kind = found.verdict.kind if found.verdict is not None else None
@@ -125,16 +141,18 @@ class Checker:
             principal=service_principal(enterprise_id, self._runtime.clock.now_ms() + _CALL_S, "files"),
         )  # fmt: skip
 
-    async def _look(self, row: Record, folder: Path) -> _Found:
-        path, found = folder / "file", _Found()
+    async def _look(self, row: Record, held: ExitStack) -> _Found:
+        found, asked = _Found(), BY_EXTENSION.get(extension_of(row["name"]))
+        copy = None  # for the workshop; of a kind that nobody looks into, what passes is enough
+        if asked is not None and asked.work is not Work.NONE:
+            copy = held.enter_context(self._spool.file())
         known = row["kind"] is not None  # then a request has brought all of it, and was looked at on its way
         digests, ends = Digests(sm3=row["sm3_digest"] is not None), Ends()
-        with path.open("xb") as copy:
-            chunks = self._tee(row, copy, digests, ends)
-            verdict = Infected("") if self._scanner is None else await self._scanner.scan(chunks)
-            if self._scanner is None:
-                async for _ in chunks:
-                    pass
+        chunks = self._tee(row, copy, digests, ends)
+        verdict = Infected("") if self._scanner is None else await self._scanner.scan(chunks)
+        if self._scanner is None:
+            async for _ in chunks:
+                pass
         found.sha256, found.size_bytes = digests.sha256, row["stored_bytes"]
         if (row["upload_digest"] is not None and row["upload_digest"] != found.sha256) or (
             not known and row["sm3_digest"] is not None and row["sm3_digest"] != digests.sm3
@@ -150,11 +168,14 @@ class Checker:
             )
             if found.verdict.kind is None:
                 found.reason = str(found.verdict.refusal)
-            else:
-                await self._work(row, found.verdict.kind, path, folder / "clean", found)
+            elif found.verdict.kind.work is not Work.NONE:
+                assert copy is not None, "a name that asks for no work has become a kind that does"
+                await self._work(row, found.verdict.kind, copy.fileno(), found)
         return found
 
-    async def _tee(self, row: Record, copy: IO[bytes], digests: Digests, ends: Ends) -> AsyncIterator[bytes]:
+    async def _tee(
+        self, row: Record, copy: IO[bytes] | None, digests: Digests, ends: Ends
+    ) -> AsyncIterator[bytes]:
         """The content as the store has it, opened, copied and digested on its way."""
         async with self._bucket.get(content_key(row["object_id"])) as content:
             chunks = content.chunks()
@@ -165,34 +186,34 @@ class Checker:
                 await asyncio.to_thread(_take, chunk, copy, digests, ends)
                 yield chunk
 
-    async def _work(self, row: Record, kind: Kind, path: Path, clean: Path, found: _Found) -> None:
+    async def _work(self, row: Record, kind: Kind, file: int, found: _Found) -> None:
         """What this kind asks for; `Unreadable` is a finding like any other."""
         match kind.work:
             case Work.IMAGE:
-                await self._image(row, await self._workshop.image(path, clean), path, clean, found)
+                with self._spool.file() as clean:
+                    seen = await self._workshop.image(file, clean.fileno())
+                    await self._image(row, seen, clean, found)
             case Work.PDF:
-                await self._pdf(row, await self._workshop.pdf(path), found)
+                await self._pdf(row, await self._workshop.pdf(file), found)
             case Work.SOUND:
-                sound = await self._workshop.sound(path)
+                sound = await self._workshop.sound(file)
                 if isinstance(sound, Unreadable):
                     found.reason = str(Reason.UNREADABLE)
                 else:
                     found.facts = {"duration_ms": sound.length_ms}
             case Work.OFFICE:
-                _opened(await self._workshop.office(path), found, self._policy)
+                _opened(await self._workshop.office(file), found, self._policy)
             case Work.ARCHIVE:
-                _opened(await self._workshop.archive(path), found, self._policy)
+                _opened(await self._workshop.archive(file), found, self._policy)
 
-    async def _image(
-        self, row: Record, seen: Images | Unreadable, path: Path, clean: Path, found: _Found
-    ) -> None:
+    async def _image(self, row: Record, seen: Images | Unreadable, clean: IO[bytes], found: _Found) -> None:
         if isinstance(seen, Unreadable):
             found.reason = str(Reason.PIXELS if seen.why == "pixels" else Reason.UNREADABLE)
             return
         found.facts = {"width": seen.width, "height": seen.height, "colour": seen.placeholder}
         if seen.cleaned == "converted" and found.verdict is not None:
             found.verdict = replace(found.verdict, kind=BY_NAME["jpeg"])
-        await self._keep_clean(row, path, clean, found)
+        await self._keep_clean(row, clean, found)
         await self._add(row, "thumbnail", seen.thumbnail, found)
         await self._add(row, "preview", seen.preview, found)
 
@@ -207,12 +228,12 @@ class Checker:
         if seen.preview is not None:
             await self._add(row, "preview", seen.preview, found)
 
-    async def _keep_clean(self, row: Record, path: Path, clean: Path, found: _Found) -> None:
+    async def _keep_clean(self, row: Record, clean: IO[bytes], found: _Found) -> None:
         """Store the picture without what tells about its photographer, where that is another one."""
         digest = await asyncio.to_thread(_digest_of, clean)
         if digest == found.sha256:
             return
-        size = clean.stat().st_size
+        size = os.fstat(clean.fileno()).st_size
         found.cleaned = await self._put(row, "original", "", _read(clean), size)
         found.sha256, found.size_bytes = digest, size
 
@@ -265,21 +286,25 @@ async def _gathered(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         yield b"".join(held)
 
 
-def _take(chunk: bytes, copy: IO[bytes], digests: Digests, ends: Ends) -> None:
-    copy.write(chunk)
+def _take(chunk: bytes, copy: IO[bytes] | None, digests: Digests, ends: Ends) -> None:
+    if copy is not None:
+        write_all(copy, chunk)
     digests.update(chunk)
     ends.update(chunk)
 
 
-def _digest_of(path: Path) -> bytes:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").digest()
+def _digest_of(file: IO[bytes]) -> bytes:
+    file.seek(0)
+    digest = hashlib.sha256()
+    while chunk := file.read(_PIECE_BYTES):
+        digest.update(chunk)
+    return digest.digest()
 
 
-async def _read(path: Path) -> AsyncIterator[bytes]:
-    with path.open("rb") as file:
-        while chunk := await asyncio.to_thread(file.read, CHUNK_BYTES):
-            yield chunk
+async def _read(file: IO[bytes]) -> AsyncIterator[bytes]:
+    file.seek(0)
+    while chunk := await asyncio.to_thread(file.read, CHUNK_BYTES):
+        yield chunk
 
 
 async def _once(data: bytes) -> AsyncIterator[bytes]:

@@ -6,6 +6,7 @@ import asyncio
 import base64
 import hashlib
 import io
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +17,9 @@ import pytest
 from PIL import Image
 
 from core.db import Sql
+from files.inspection.values import Document, Unreadable
+from files.inspection.workshop import Workshop
+from files.library import checking
 from files.library.checking import Checker
 from hub.client import INBOX, Entry
 from tests.files import samples
@@ -131,6 +135,68 @@ async def test_who_sent_what_is_kept_back_hears_of_it(world: World) -> None:
 async def test_a_picture_of_too_many_pixels_is_not_called_broken(world: World) -> None:
     answer = await world.upload("全景.png", samples.png_flood(30_000, 30_000))
     assert (answer.json["state"], answer.json["reason"]) == ("quarantined", "pixels"), answer.body
+
+
+async def test_what_is_checked_lies_on_disk_without_a_name(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, folder, seen = samples.pdf(2), world.runtime.settings.var_dir / "spool", []
+    look = Workshop.pdf
+
+    async def watched(self: Workshop, file: Any) -> Document | Unreadable:
+        here = os.fstat(file)
+        seen.append((here.st_nlink, here.st_size, here.st_dev, list(folder.iterdir())))
+        return await look(self, file)
+
+    monkeypatch.setattr(Workshop, "pdf", watched)
+    await world.ready("发票.pdf", data)
+    assert seen == [(0, len(data), folder.stat().st_dev, [])]  # so there is nothing to find after a kill
+    assert folder.stat().st_mode & 0o777 == 0o700
+
+
+async def test_what_the_workshop_does_not_look_into_is_not_copied(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(world.service._checker, "_spool", None)
+    tus = {"Tus-Resumable": "1.0.0", "Content-Type": "application/offset+octet-stream"}
+    begun = await world.call("files.uploads.begin", {"name": "a.csv", "size_bytes": len(CSV)})
+    path, half = f"/files/tus/{begun.json['upload_id']}", len(CSV) // 2
+    first = await world.ask("PATCH", path, data=CSV[:half], headers=tus | {"Upload-Offset": "0"})
+    assert first.status == 204, first.body
+    last = await world.ask("PATCH", path, data=CSV[half:], headers=tus | {"Upload-Offset": str(half)})
+    assert last.headers["File-State"] == "ready"  # of two requests, so it was read again to be checked
+
+
+class TestLanes:
+    """Large files wait for large ones."""
+
+    @pytest.fixture
+    def more_settings(self) -> dict[str, Any]:
+        return {"files_wait_s": 0.0}
+
+    async def test_a_small_file_does_not_wait_behind_large_ones(
+        self, world: World, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        small, large, done, look = samples.mp3(), samples.pdf(2), asyncio.Event(), Workshop.pdf
+        large += b"\n" * max(0, len(small) + 1 - len(large))
+
+        async def slow(self: Workshop, file: Any) -> Document | Unreadable:
+            await done.wait()
+            return await look(self, file)
+
+        monkeypatch.setattr(Workshop, "pdf", slow)
+        monkeypatch.setattr(checking, "_SMALL_BYTES", len(small))
+        films = [(await world.upload(f"{n}.pdf", large + b"\n" * n)).json["file_id"] for n in range(4)]
+        text = (await world.upload("语音.mp3", small, who="wangfang")).json["file_id"]
+        async with asyncio.timeout(20):
+            while (await world.call("files.library.get", {"file_ids": [text]}, who="wangfang")).json[0][
+                "state"
+            ] != "ready":
+                await asyncio.sleep(0.05)
+        assert {(await state_of(world, film))["state"] for film in films} == {"checking"}
+        done.set()
+        for film in films:
+            assert (await until(world, film, "ready", "quarantined"))["state"] == "ready"
 
 
 class TestDied:
