@@ -33,6 +33,7 @@ from house.workers import Worker, announce_ready
 log = structlog.get_logger(__name__)
 
 _DATABASE = "BANKHUB_DATABASE_URL"
+_LOOPBACK = ("127.0.0.1", "::1", "localhost")
 NOTE = "up.json"  # what is running, for the other verbs
 _DRAIN_EXTRA_S = 10.0  # to close the database and end, after the drain
 
@@ -181,10 +182,18 @@ class Supervisor:
             # who tries the demonstration by hand has no key; `nobody` is no role
             **({"BANKHUB_POSSESSION_ROLES": "nobody"} if self._demo else {}),
             **addresses(self._engines),
+            **self._direct(),
             "BANKHUB_VAR_DIR": str(self.var),
             "BANKHUB_GATEWAY_PORT": str(self.settings.gateway_port),
             "BANKHUB_HUB_PORT": str(self.settings.hub_port),
         }
+
+    def _direct(self) -> dict[str, str]:
+        """Our own store listens on loopback, so clients that reach us there reach it as well; nobody else does."""
+        known = self.settings.files_direct_url is not None or "s3" not in self._engines.want
+        if known or self.settings.gateway_host not in _LOOPBACK:
+            return {}
+        return {"BANKHUB_FILES_DIRECT_URL": self._engines.s3.endpoint}
 
     def _moved(self, name: str) -> None:
         """An engine came back at another port, because somebody took its own meanwhile: start the workers anew."""

@@ -171,6 +171,22 @@ def test_up_says_where_things_are_and_who_may_log_in(running: House) -> None:
     assert (running.var / "logins.json").stat().st_mode & 0o077 == 0
 
 
+def test_the_examples_of_files_run_as_they_are_written(running: House, tmp_path: Path) -> None:
+    text = (ROOT / "docs" / "files.md").read_text(encoding="utf-8")
+    script = "set -euo pipefail\n" + "\n".join(re.findall(r"```bash\n(.+?)\n```", text, re.DOTALL))
+    person = json.loads((running.var / "logins.json").read_text())["logins"][0]
+    given = {
+        "GATEWAY": f"http://127.0.0.1:{running.gateway_port}",
+        "LOGIN": person["login"],
+        "PASSWORD": person["password"],
+    }
+    done = subprocess.run(
+        ["bash", "-c", script], cwd=tmp_path, env=os.environ | given, capture_output=True, text=True,
+        timeout=60, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 def test_a_second_up_finds_everything(running: House) -> None:
     house = running
     logins = (house.var / "logins.json").read_text()
