@@ -57,6 +57,21 @@ _DELETE_CONTENT = sql(
 
 _KNOWN_CONTENTS = sql("SELECT object_id FROM files_contents WHERE object_id IN ($*)", exempt=_ALL)
 _KNOWN_VARIANTS = sql("SELECT object_id FROM files_variants WHERE object_id IN ($*)", exempt=_ALL)
+_FILES_OF: Final = (
+    "LEFT JOIN files_files f ON f.content_id = c.content_id AND f.enterprise_id = c.enterprise_id "
+    "AND f.state <> 'removed'"
+)
+_LOST_CONTENTS = sql(
+    f"SELECT c.object_id, c.enterprise_id, 'original' AS variant, f.file_id, f.name FROM files_contents c {_FILES_OF} "
+    "WHERE c.object_id IN ($*) ORDER BY c.object_id, f.file_id",
+    exempt=_ALL,
+)
+_LOST_VARIANTS = sql(
+    "SELECT v.object_id, v.enterprise_id, v.variant, f.file_id, f.name FROM files_variants v JOIN files_contents c "
+    f"ON c.content_id = v.content_id AND c.enterprise_id = v.enterprise_id {_FILES_OF} "
+    "WHERE v.object_id IN ($*) ORDER BY v.object_id, f.file_id",
+    exempt=_ALL,
+)
 _CONTENT_OBJECTS = sql(
     "SELECT object_id FROM files_contents WHERE state <> 'dropping' AND object_id > $1 ORDER BY object_id LIMIT $2",
     exempt=_ALL,
@@ -123,6 +138,12 @@ async def known(db: Queries, object_ids: Sequence[int]) -> set[int]:
     contents = await db.fetch_in(_KNOWN_CONTENTS, object_ids)
     variants = await db.fetch_in(_KNOWN_VARIANTS, object_ids)
     return {row[0] for row in (*contents, *variants)}
+
+
+async def lost(db: Queries, object_ids: Sequence[int]) -> list[Record]:
+    """(object, enterprise, variant, file, name) of what has these objects; without a file where none has it."""
+    contents = await db.fetch_in(_LOST_CONTENTS, object_ids)
+    return [*contents, *await db.fetch_in(_LOST_VARIANTS, object_ids)]
 
 
 async def expected(db: Queries, after: int, limit: int) -> list[int]:

@@ -185,6 +185,22 @@ class Bucket:
                 return
             more = {"ContinuationToken": page["NextContinuationToken"]}
 
+    async def outside(self, *folders: str) -> AsyncIterator[Stored]:
+        """Every object that lies in none of these folders of the top. Names with a dot before them are an engine's."""
+        more: dict[str, str] = {}
+        while True:
+            page = await self._control("list_objects_v2", Prefix="", Delimiter="/", **more)
+            for found in page.get("Contents", ()):
+                if not found["Key"].startswith("."):
+                    yield Stored(found["Key"], found["Size"], found["LastModified"])
+            for folder in page.get("CommonPrefixes", ()):
+                if folder["Prefix"] not in folders and not folder["Prefix"].startswith("."):
+                    async for one in self.keys(folder["Prefix"]):
+                        yield one
+            if not page.get("IsTruncated"):
+                return
+            more = {"ContinuationToken": page["NextContinuationToken"]}
+
     # --- in parts -----------------------------------------------------------------------------------------------------
 
     async def begin(self, key: str) -> str:

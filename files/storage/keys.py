@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 CONTENTS: Final = "content/"
 TAILS: Final = "tail/"
+PREFIXES: Final = (CONTENTS, TAILS)
+
+_OURS: Final = re.compile(rf"(?:{CONTENTS}(?P<content>[0-9]{{19}})|{TAILS}(?P<tail>[0-9]{{19}})\.[0-9]+)")
+_ID_MAX: Final = (1 << 63) - 1
 
 
 def content_key(object_id: int) -> str:
@@ -19,6 +24,9 @@ def tail_key(upload_id: int, epoch: int) -> str:
 
 
 def id_of(key: str) -> int | None:
-    """The id in a key, of a content or an upload; None where it is not one of ours."""
-    digits = key.rpartition("/")[2].partition(".")[0]
-    return int(digits) if digits.isdecimal() and len(digits) == 19 else None
+    """The id in a key, of a content or an upload; None where it is not one of ours, whatever it looks like."""
+    found = _OURS.fullmatch(key)
+    if found is None:
+        return None
+    number = int(found["content"] or found["tail"])
+    return number if number <= _ID_MAX else None

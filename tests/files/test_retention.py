@@ -14,6 +14,7 @@ from files import api
 from files.retention import jobs
 from files.retention.reconcile import Report, reconcile
 from files.storage.keys import content_key, tail_key
+from house.files import lines_of
 from tests.files.conftest import World
 
 DAY = timedelta(days=1)
@@ -170,3 +171,50 @@ async def test_killed_between_two_lines_the_next_one_goes_on(world: World, where
     assert await world.objects() == []
     report = await compared(world)
     assert (report.orphans, report.missing_count) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "content/9999999999999999999",  # above 2^63 - 1
+        "content/0000000000000000001.x",
+        "content/a",
+        "content/a/0000000000000000001",
+        "content/٠٠٠٠٠٠٠٠٠٠٠٠٠٠٠٠٠٠١",
+        "tail/9999999999999999999.1",
+        "tail/0000000000000000001",
+    ],
+)
+async def test_an_odd_name_under_our_prefixes_is_a_stranger_and_goes(world: World, key: str) -> None:
+    await world.ready("a.csv", CSV)
+    kept = await world.objects()
+    await world.bucket.put(key, b"nobody's", 8)
+    report = await compared(world)
+    assert (report.orphans, report.strangers, report.removed, report.missing_count) == (1, 1, 0, 0)
+    assert (await compared(world, DAY)).removed == 1
+    assert await world.objects() == kept
+
+
+async def test_what_lies_elsewhere_in_the_bucket_is_counted_and_stays(world: World) -> None:
+    for key in ("backup/2026/dump", "contents/0000000000000000001", "loose"):
+        await world.bucket.put(key, b"somebody's", 10)
+    multipart = await world.bucket.begin("backup/large")
+    report = await compared(world, DAY)
+    assert (report.foreign, report.orphans, report.removed, report.aborted) == (4, 0, 0, 0)
+    assert multipart in [one.upload async for one in world.bucket.unfinished()]
+    assert len(await world.objects()) == 3
+
+
+async def test_a_loss_says_whose_it_is(world: World) -> None:
+    first = await world.ready("张三的合同.csv", CSV)
+    [key] = await world.objects()
+    second = await world.ready("b.csv", CSV, who="wangfang")
+    await retired(world)
+    await world.bucket.delete([key])
+    report = await compared(world)
+    [loss] = report.losses
+    assert loss.key == key
+    assert [file_id for file_id, _ in loss.files] == [int(first), int(second)]
+    lines = lines_of(report)
+    enterprise_id = (await world.principal("zhangwei")).enterprise_id
+    assert lines[-1] == f"  {key}: enterprise {enterprise_id}: file {first} 张***, file {second} b***"
