@@ -31,7 +31,7 @@ contents = Table(
     Column("enterprise_id", BigInteger, nullable=False),
     Column(
         "identity", String(100), nullable=False
-    ),  # sha256:size:kind when kept; until then, and after, its own
+    ),  # sha256:size:kind[:key] when kept; until then, and after, its own
     Column("state", String(16), nullable=False),  # raw: not checked | kept | dropping
     Column("object_id", BigInteger, nullable=False),
     Column("size_bytes", BigInteger, nullable=False),  # of what people get, not of what is stored encrypted

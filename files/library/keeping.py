@@ -40,10 +40,8 @@ async def add_file(ctx: Context, came: Arrived) -> int:
     same = await _same(ctx, came) if known else None
     settled = at_once or same is not None
     if same is None and at_once:
-        assert came.sha256 is not None
         try:
-            identity = store.identity_of(came.sha256, came.size_bytes, came.kind)
-            await _insert(ctx, content_id, came, store.KEPT, identity)
+            await _insert(ctx, content_id, came, store.KEPT, _identity(came))
         except (
             UniqueViolation
         ) as error:  # somebody else has brought the same at this moment: it is found next time
@@ -75,11 +73,13 @@ async def _insert(ctx: Context, content_id: int, came: Arrived, state: str, iden
 
 async def _same(ctx: Context, came: Arrived) -> int | None:
     """The content that the enterprise has already, checked and kept; it stays until the transaction ends."""
-    assert came.sha256 is not None
-    found = await store.content(
-        ctx.tx, ctx.enterprise_id, store.identity_of(came.sha256, came.size_bytes, came.kind)
-    )
+    found = await store.content(ctx.tx, ctx.enterprise_id, _identity(came))
     return None if found is None else int(found["content_id"])
+
+
+def _identity(came: Arrived) -> str:
+    assert came.sha256 is not None
+    return store.identity_of(came.sha256, came.size_bytes, came.kind, own_key=came.wrapped_key is not None)
 
 
 def looked_into(kind: str | None) -> bool:

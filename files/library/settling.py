@@ -54,7 +54,9 @@ async def settle(ctx: Context, command: Settle) -> None:
 async def _keep(ctx: Context, row: Record, command: Settle) -> int:
     """The content that the file has from now on: the one that came, its clean copy, or the same that was there."""
     tx, enterprise_id, raw = ctx.tx, ctx.enterprise_id, int(row["content_id"])
-    identity = store.identity_of(command.sha256, command.size_bytes, command.kind)
+    identity = store.identity_of(
+        command.sha256, command.size_bytes, command.kind, own_key=row["wrapped_key"] is not None
+    )
     facts = orjson.dumps(command.facts).decode() if command.facts else None
     for _ in range(2):
         same = await store.content(tx, enterprise_id, identity)

@@ -164,10 +164,10 @@ class NewFile(NamedTuple):
 # --- contents ---------------------------------------------------------------------------------------------------------
 
 
-def identity_of(sha256: bytes, size_bytes: int, kind: str | None) -> str:
+def identity_of(sha256: bytes, size_bytes: int, kind: str | None, *, own_key: bool) -> str:
     """What the same content has in common. The kind as well: what was let pass as an archive was not looked into as a
-    document."""
-    return f"{sha256.hex()}:{size_bytes}:{kind}"
+    document. And whether the enterprise's own key is used: what is to be encrypted is not found among what is not."""
+    return f"{sha256.hex()}:{size_bytes}:{kind}" + (":key" if own_key else "")
 
 
 async def insert_content(

@@ -18,6 +18,7 @@ from core.crypto.ring import FILES
 from core.crypto.sm4 import NotAuthentic
 from core.errors import Unavailable
 from core.rng import SystemRng
+from files.retention.jobs import sweep
 from files.sealing.sealer import OVERHEAD_BYTES, PIECE_BYTES, ObjectKey, Sealer
 from tests.files.conftest import World
 
@@ -165,3 +166,22 @@ async def test_a_download_of_an_encrypted_file_in_ranges_and_of_a_changed_one_no
         await world.ask("GET", path)
     with pytest.raises(Exception, match=r"ayload|isconnected|onnection"):
         await world.ask("GET", path, headers={"Range": f"bytes={PIECE_BYTES}-{PIECE_BYTES + 9}"})
+
+
+async def test_the_same_bytes_are_stored_anew_once_they_are_to_be_encrypted(world: World) -> None:
+    data = b"".join(b"%07d,line\n" % n for n in range(2_000))
+    plain = await world.ready("明.csv", data)
+    before = set(await world.objects())
+    for own_key, more in ((True, 1), (False, 0)):
+        policy = {"own_key": own_key, "quota_bytes": None, "person_quota_bytes": None}
+        assert (await world.call("files.room.set_policy", policy)).status == 200
+        file_id = await world.ready("密.csv", data)
+        await sweep(world.runtime.db, world.bucket)
+        added = set(await world.objects()) - before
+        assert len(added) == more
+        for key in added:
+            async with world.bucket.get(key) as content:
+                assert data[:50] not in await content.read()
+        assert (await world.ask("GET", f"/files/{file_id}")).body == data
+        before |= added
+    assert (await world.ask("GET", f"/files/{plain}")).body == data

@@ -1,0 +1,23 @@
+"""Whether an enterprise's own key is used is part of what a content of files is"""
+
+from __future__ import annotations
+
+from alembic import op
+
+revision = "0021"
+down_revision = "0020"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    op.execute(
+        "UPDATE files_contents SET identity = identity || ':key' WHERE state = 'kept' AND wrapped_key IS NOT NULL"
+    )
+
+
+def downgrade() -> None:
+    op.execute(
+        "UPDATE files_contents SET identity = SUBSTR(identity, 1, LENGTH(identity) - 4) "
+        "WHERE state = 'kept' AND wrapped_key IS NOT NULL"
+    )
