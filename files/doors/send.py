@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import base64
 import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 import structlog
@@ -15,7 +17,7 @@ from aiohttp import web
 
 from core.access import Principal, service_principal
 from core.doors import Visit
-from core.errors import BankhubError, NotFound, Unauthenticated
+from core.errors import BankhubError, NotFound, Unauthenticated, Unavailable
 from files import api
 from files.inspection.names import content_disposition
 from files.library import rules
@@ -24,7 +26,7 @@ from files.storage.keys import content_key
 if TYPE_CHECKING:
     from core.runtime import Runtime
     from files.sealing.sealer import Sealer
-    from files.storage.bucket import Bucket
+    from files.storage.bucket import Bucket, Content
 
 log = structlog.get_logger(__name__)
 
@@ -116,7 +118,7 @@ class Sending:
         first, count = start, (None if whole else length)
         if sealed is not None:
             first, count = sealed.stored_span(start, length, place.size_bytes)
-        async with self._bucket.get(key, first, count) as content:
+        async with self._content(enterprise_id, key, first, count) as content:
             chunks = content.chunks()
             if sealed is not None:
                 chunks = sealed.unseal_span(chunks, start, length)
@@ -130,6 +132,18 @@ class Sending:
                 if visit.request.transport is not None:
                     visit.request.transport.abort()
                 raise ConnectionResetError from error
+
+    @asynccontextmanager
+    async def _content(
+        self, enterprise_id: int, key: str, first: int, count: int | None
+    ) -> AsyncIterator[Content]:
+        """What the store has. Raises `Unavailable` where it has not what it was given: there is such a file."""
+        try:
+            async with self._bucket.get(key, first, count) as content:
+                yield content
+        except NotFound as error:
+            log.error("files.lost", enterprise_id=enterprise_id, key=key)
+            raise Unavailable("the store has lost the bytes of this file") from error
 
 
 class Unsatisfiable(BankhubError):

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import structlog
+
 from core.context import Context
-from core.db import Contention, UniqueViolation
+from core.db import Contention, Record, UniqueViolation
 from files.inspection.kinds import BY_NAME, Work
 from files.library import store
 from files.parts import service
+from files.sealing.sealer import ObjectKey
+from files.storage.keys import content_key
+
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,15 +43,21 @@ async def add_file(ctx: Context, came: Arrived) -> int:
     file_id, content_id = ctx.ids.next(), ctx.ids.next()
     known = came.sha256 is not None and came.kind is not None
     at_once = known and not service(ctx).checks(BY_NAME[came.kind or ""].work)
-    same = await _same(ctx, came) if known else None
+    found = await store.content(tx, enterprise_id, _identity(came)) if known else None
+    lost = found is not None and not await is_there(ctx, found)
+    same = int(found["content_id"]) if found is not None and not lost else None
     settled = at_once or same is not None
     if same is None and at_once:
+        if found is not None:
+            await store.drop_content(tx, enterprise_id, found["content_id"])
         try:
             await _insert(ctx, content_id, came, store.KEPT, _identity(came))
         except (
             UniqueViolation
         ) as error:  # somebody else has brought the same at this moment: it is found next time
             raise Contention("the same has come twice at once", retry_ms=50) from error
+        if found is not None:
+            await store.hand_over(tx, enterprise_id, found["content_id"], content_id)
     elif same is None:
         await _insert(ctx, content_id, came, store.RAW, f"raw:{content_id}")
     if same is not None:
@@ -71,10 +83,19 @@ async def _insert(ctx: Context, content_id: int, came: Arrived, state: str, iden
     )  # fmt: skip
 
 
-async def _same(ctx: Context, came: Arrived) -> int | None:
-    """The content that the enterprise has already, checked and kept; it stays until the transaction ends."""
-    found = await store.content(ctx.tx, ctx.enterprise_id, _identity(came))
-    return None if found is None else int(found["content_id"])
+async def is_there(ctx: Context, content: Record) -> bool:
+    """Whether the store has what this content is made of, as long as it should be: asked before the same that came is
+    thrown away. What is lost is healed by what came (`store.hand_over`). Raises `Unavailable`."""
+    size, object_id = int(content["size_bytes"]), int(content["object_id"])
+    expected = size if content["wrapped_key"] is None else ObjectKey.stored_bytes(size)
+    found = await service(ctx).bucket.size(content_key(object_id))
+    if found == expected:
+        return True
+    log.error(
+        "files.lost", enterprise_id=ctx.enterprise_id, content_id=content["content_id"], key=content_key(object_id),
+        expected=expected, found=found,
+    )  # fmt: skip
+    return False
 
 
 def _identity(came: Arrived) -> str:

@@ -11,6 +11,7 @@ from files import api
 from files.api import FileSettled, Settle
 from files.inspection.kinds import BY_NAME, name_as
 from files.library import store
+from files.library.keeping import is_there
 from files.parts import service
 from files.room import store as room
 from hub import api as hub
@@ -60,14 +61,20 @@ async def _keep(ctx: Context, row: Record, command: Settle) -> int:
     facts = orjson.dumps(command.facts).decode() if command.facts else None
     for _ in range(2):
         same = await store.content(tx, enterprise_id, identity)
-        if same is not None:
+        lost = None if same is None or await is_there(ctx, same) else int(same["content_id"])
+        if same is not None and lost is None:
             await store.drop_content(tx, enterprise_id, raw)
             _forget(ctx, command)
             ctx.after_commit(service(ctx).sweep_soon)
             return int(same["content_id"])
         try:
             async with tx.savepoint():
-                return await _new_content(ctx, raw, identity, facts, command)
+                if lost is not None:
+                    await store.drop_content(tx, enterprise_id, lost)
+                content_id = await _new_content(ctx, raw, identity, facts, command)
+                if lost is not None:
+                    await store.hand_over(tx, enterprise_id, lost, content_id)
+                return content_id
         except UniqueViolation:
             continue  # somebody else has brought the same at this moment
     raise Internal("a content is there and is not")

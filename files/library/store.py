@@ -32,7 +32,8 @@ _INSERT_CONTENT = sql(
     """
 )
 _CONTENT = sql(
-    "SELECT content_id, state FROM files_contents WHERE enterprise_id = $1 AND identity = $2 FOR UPDATE"
+    "SELECT content_id, object_id, size_bytes, wrapped_key FROM files_contents "
+    "WHERE enterprise_id = $1 AND identity = $2 FOR UPDATE"
 )
 _CONTENTS = sql(
     "SELECT content_id, identity, facts FROM files_contents WHERE enterprise_id = $1 AND identity IN ($*) "
@@ -47,6 +48,9 @@ _KEEP_CONTENT = sql(
 )
 _DROP_CONTENT = sql(
     "UPDATE files_contents SET identity = $3, state = 'dropping' WHERE enterprise_id = $1 AND content_id = $2"
+)
+_HAND_OVER = sql(
+    "UPDATE files_files SET content_id = $3 WHERE enterprise_id = $1 AND content_id = $2 AND state <> 'removed'"
 )
 _INSERT_FILE = sql(
     """
@@ -182,7 +186,7 @@ async def insert_content(
 
 
 async def content(tx: Transaction, enterprise_id: int, identity: str) -> Record | None:
-    """Id and state of the content that is this; locked, so that it is not dropped meanwhile."""
+    """Id, object, size and wrapped key of the content that is this; locked, so that it is not dropped meanwhile."""
     return await tx.fetchrow(_CONTENT, enterprise_id, identity)
 
 
@@ -215,6 +219,11 @@ async def keep_content(
 async def drop_content(tx: Transaction, enterprise_id: int, content_id: int) -> None:
     """Nothing refers to it any more: its objects go next, and nobody finds it meanwhile."""
     await tx.execute(_DROP_CONTENT, enterprise_id, content_id, f"dropping:{content_id}")
+
+
+async def hand_over(tx: Transaction, enterprise_id: int, lost_id: int, content_id: int) -> None:
+    """Files whose content has lost its object have this one from now on, which is the same."""
+    await tx.execute(_HAND_OVER, enterprise_id, lost_id, content_id)
 
 
 # --- files ------------------------------------------------------------------------------------------------------------
