@@ -300,6 +300,9 @@ class Settings(BaseSettings):
     files_clamd_timeout_s: float = Field(
         default=60.0, gt=0
     )  # of a step; clamd stands still while it reloads its base
+    files_rescan_s: float = Field(
+        default=7 * 86400.0, gt=0
+    )  # then a kept content is scanned with newer signatures
     files_workshop_processes: int = Field(default=1, ge=1, le=32)  # that decode; one does two photos a second
     files_workshop_waiting: int = Field(
         default=64, ge=1

@@ -302,6 +302,13 @@ class Settle(Command[None], action="files.library.settle"):
     facts: dict[str, Any]
     cleaned: Made | None
     variants: list[Made]
+    scanned: Annotated[str, StringConstraints(max_length=100)] | None  # by what; None: there is no scanner
+
+
+class Condemn(Command[None], action="files.library.condemn"):
+    """For the one who scans again: malware was found in a content that is kept."""
+
+    content_id: Id
 
 
 class Settled(Command[File], action="files.library.settled"):

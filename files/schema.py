@@ -41,6 +41,8 @@ contents = Table(
         "wrapped_key", LargeBinary(128), nullable=True
     ),  # wrapped by the enterprise's key; NULL: not encrypted
     Column("created_at", DateTime(timezone=True), nullable=False),
+    Column("scanned", String(100), nullable=True),  # by which scanner with which signatures; NULL: by none
+    Column("scanned_at", DateTime(timezone=True), nullable=True),
     UniqueConstraint("enterprise_id", "identity", name="uq_files_contents_identity"),
     UniqueConstraint("object_id", name="uq_files_contents_object"),
     Index("ix_files_contents_state", "state", "content_id"),

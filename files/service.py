@@ -18,6 +18,7 @@ from files.inspection.workshop import Workshop, limits_of
 from files.library import actions as library
 from files.library import settling
 from files.library.checking import Checker
+from files.library.rescanning import rescanning
 from files.retention import jobs as retention
 from files.room import actions as room
 from files.sealing.sealer import Sealer
@@ -61,6 +62,8 @@ class FilesService(Service):
         spool = Spool(runtime.settings)
         self._checker = Checker(runtime, self.bucket, self._sealer, self._workshop, self._scanner, spool)
         self.jobs = retention.jobs(runtime, self.bucket, self._checker)
+        if self._scanner is not None:
+            self.jobs = (*self.jobs, rescanning(runtime, self.bucket, self._sealer, self._scanner))
         self._keeper = Keeper(runtime, self)
         self.soon(self._prepare())
 
@@ -106,7 +109,12 @@ class FilesService(Service):
 
     def checks(self, work: Work) -> bool:
         """Whether a file that asks for this work is looked into before anybody sees it."""
-        return self._scanner is not None or work is not Work.NONE
+        return self.scans or work is not Work.NONE
+
+    @property
+    def scans(self) -> bool:
+        """Whether there is a scanner."""
+        return self._scanner is not None
 
     def check_soon(self, file_id: int, enterprise_id: int) -> None:
         """Look into a file as soon as there is a hand free."""

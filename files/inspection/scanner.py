@@ -40,6 +40,7 @@ class Scanner(Protocol):
 
 
 _ANSWER_BYTES: Final = 4096
+_BASE_CHARS: Final = 100
 _PIECE_BYTES: Final = 1 << 20  # of one write; clamd takes any size up to StreamMaxLength
 _FOUND: Final = re.compile(r"stream: (?P<name>.{1,200}) FOUND", re.DOTALL)
 
@@ -70,6 +71,12 @@ def scanner_of(settings: Settings) -> Scanner | None:
     if settings.files_clamd is None:
         return None
     return Clamd(address_of(settings.files_clamd), timeout_s=settings.files_clamd_timeout_s)
+
+
+async def base_of(scanner: Scanner) -> str:
+    """What a verdict is remembered with: asked before it, so it is never said to be of newer signatures than it is.
+    Raises `Unavailable`."""
+    return (await scanner.version())[:_BASE_CHARS]
 
 
 class Clamd:

@@ -28,7 +28,7 @@ from files.inspection.kinds import BY_EXTENSION, BY_NAME, Kind, Work
 from files.inspection.names import extension_of
 from files.inspection.reasons import Reason
 from files.inspection.rules import Policy, Verdict, confirm, decide
-from files.inspection.scanner import Infected
+from files.inspection.scanner import Infected, base_of
 from files.inspection.values import Document, Images, Listing, Office, Picture, Unreadable
 from files.inspection.workshop import Workshop, policy_of
 from files.library import store
@@ -63,6 +63,7 @@ class _Found:
     facts: dict[str, Any] = field(default_factory=dict)
     sha256: bytes = b""
     size_bytes: int = 0
+    scanned: str | None = None
     cleaned: api.Made | None = None
     variants: list[api.Made] = field(default_factory=list)
 
@@ -136,7 +137,7 @@ class Checker:
                 file_id=file_id, state="quarantined" if refused else "ready", reason=found.reason,
                 kind=kind.name if kind is not None and not refused else row["kind"], sha256=found.sha256,
                 size_bytes=found.size_bytes, facts=found.facts, cleaned=None if refused else found.cleaned,
-                variants=[] if refused else found.variants,
+                variants=[] if refused else found.variants, scanned=found.scanned,
             ),
             principal=service_principal(enterprise_id, self._runtime.clock.now_ms() + _CALL_S, "files"),
         )  # fmt: skip
@@ -148,6 +149,8 @@ class Checker:
             copy = held.enter_context(self._spool.file())
         known = row["kind"] is not None  # then a request has brought all of it, and was looked at on its way
         digests, ends = Digests(sm3=row["sm3_digest"] is not None), Ends()
+        if self._scanner is not None:
+            found.scanned = await base_of(self._scanner)
         chunks = self._tee(row, copy, digests, ends)
         verdict = Infected("") if self._scanner is None else await self._scanner.scan(chunks)
         if self._scanner is None:

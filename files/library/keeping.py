@@ -44,8 +44,10 @@ async def add_file(ctx: Context, came: Arrived) -> int:
     known = came.sha256 is not None and came.kind is not None
     at_once = known and not service(ctx).checks(BY_NAME[came.kind or ""].work)
     found = await store.content(tx, enterprise_id, _identity(came)) if known else None
+    # what no scanner has seen says nothing of what comes now that there is one: this is scanned, and so that is
     lost = found is not None and not await is_there(ctx, found)
-    same = int(found["content_id"]) if found is not None and not lost else None
+    unseen = found is not None and found["scanned"] is None and service(ctx).scans
+    same = int(found["content_id"]) if found is not None and not lost and not unseen else None
     settled = at_once or same is not None
     if same is None and at_once:
         if found is not None:

@@ -8,7 +8,7 @@ from core.actions import INTERNAL, Context, action
 from core.db import Record, UniqueViolation
 from core.errors import Internal
 from files import api
-from files.api import FileSettled, Settle
+from files.api import Condemn, FileSettled, Settle
 from files.inspection.kinds import BY_NAME, name_as
 from files.library import store
 from files.library.keeping import is_there
@@ -37,19 +37,37 @@ async def settle(ctx: Context, command: Settle) -> None:
         cleaned=command.cleaned is not None, sha256=digest, kind=command.kind, now=now,
     )  # fmt: skip
     ctx.audit(object=command.file_id, after=command.sha256.hex())
+    await _tell(ctx, row, command.kind, command.state, command.reason)
+
+
+@action(Condemn, needs=INTERNAL)
+async def condemn(ctx: Context, command: Condemn) -> None:
+    """A scanner knows today what it did not know, or nobody asked it then: every file of it goes into quarantine."""
+    enterprise_id, now = ctx.enterprise_id, ctx.clock.now()
+    if not await store.condemn(ctx.tx, enterprise_id, command.content_id):
+        return
+    for row in await store.ready_of(ctx.tx, enterprise_id, command.content_id):
+        await store.quarantine(ctx.tx, enterprise_id, row["file_id"], "malware", now)
+        await room.add(ctx.tx, enterprise_id, row["person_id"], -row["size_bytes"], -1)
+        await _tell(ctx, row, row["kind"], "quarantined", "malware")
+    ctx.audit(object=command.content_id)
+
+
+async def _tell(ctx: Context, row: Record, kind: str | None, state: api.State, reason: str | None) -> None:
+    """Its sender, and whoever listens to events."""
     ctx.emit(
         FileSettled(
-            enterprise_id=enterprise_id, file_id=command.file_id, person_id=row["person_id"], state=command.state,
-            reason=command.reason,
+            enterprise_id=ctx.enterprise_id, file_id=row["file_id"], person_id=row["person_id"], state=state,
+            reason=reason,
         )
     )  # fmt: skip
     body = {
-        "file_id": str(command.file_id),
-        "name": name_as(row["name"], BY_NAME[command.kind]) if command.kind else row["name"],
-        "state": command.state,
-        "reason": command.reason,
+        "file_id": str(row["file_id"]),
+        "name": name_as(row["name"], BY_NAME[kind]) if kind else row["name"],
+        "state": state,
+        "reason": reason,
     }
-    await hub.tell(ctx, enterprise_id, row["person_id"], "file", body)
+    await hub.tell(ctx, ctx.enterprise_id, row["person_id"], "file", body)
 
 
 async def _keep(ctx: Context, row: Record, command: Settle) -> int:
@@ -63,6 +81,8 @@ async def _keep(ctx: Context, row: Record, command: Settle) -> int:
         same = await store.content(tx, enterprise_id, identity)
         lost = None if same is None or await is_there(ctx, same) else int(same["content_id"])
         if same is not None and lost is None:
+            if command.scanned is not None:
+                await store.scanned(tx, enterprise_id, same["content_id"], command.scanned, ctx.clock.now())
             await store.drop_content(tx, enterprise_id, raw)
             _forget(ctx, command)
             ctx.after_commit(service(ctx).sweep_soon)
@@ -92,12 +112,14 @@ async def _new_content(ctx: Context, raw: int, identity: str, facts: str | None,
             sha256=command.sha256,
             facts=facts,
         )
+        if command.scanned is not None:
+            await store.scanned(tx, enterprise_id, raw, command.scanned, ctx.clock.now())
     else:
         content_id = ctx.ids.next()
         await store.insert_content(
             tx, content_id=content_id, enterprise_id=enterprise_id, identity=identity, state=store.KEPT,
             object_id=command.cleaned.object_id, size_bytes=command.size_bytes, sha256=command.sha256, facts=facts,
-            wrapped_key=command.cleaned.wrapped_key, now=ctx.clock.now(),
+            wrapped_key=command.cleaned.wrapped_key, now=ctx.clock.now(), scanned=command.scanned,
         )  # fmt: skip
         await store.drop_content(tx, enterprise_id, raw)
         ctx.after_commit(service(ctx).sweep_soon)

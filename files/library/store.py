@@ -27,17 +27,17 @@ _JOINED: Final = (
 _INSERT_CONTENT = sql(
     """
     INSERT INTO files_contents (content_id, enterprise_id, identity, state, object_id, size_bytes, sha256_digest,
-                                facts, wrapped_key, created_at)
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
+                                facts, wrapped_key, created_at, scanned, scanned_at)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
     """
 )
 _CONTENT = sql(
-    "SELECT content_id, object_id, size_bytes, wrapped_key FROM files_contents "
+    "SELECT content_id, object_id, size_bytes, wrapped_key, scanned FROM files_contents "
     "WHERE enterprise_id = $1 AND identity = $2 FOR UPDATE"
 )
 _CONTENTS = sql(
-    "SELECT content_id, identity, facts FROM files_contents WHERE enterprise_id = $1 AND identity IN ($*) "
-    "ORDER BY identity FOR UPDATE"
+    "SELECT content_id, identity, facts, object_id, size_bytes, wrapped_key, scanned FROM files_contents "
+    "WHERE enterprise_id = $1 AND identity IN ($*) ORDER BY identity FOR UPDATE"
 )
 _LOCK_CONTENT = sql(
     "SELECT content_id, state FROM files_contents WHERE enterprise_id = $1 AND content_id = $2 FOR UPDATE"
@@ -45,6 +45,27 @@ _LOCK_CONTENT = sql(
 _KEEP_CONTENT = sql(
     "UPDATE files_contents SET identity = $3, state = 'kept', size_bytes = $4, sha256_digest = $5, "
     "facts = $6 WHERE enterprise_id = $1 AND content_id = $2"
+)
+_SCANNED = sql(
+    "UPDATE files_contents SET scanned = $3, scanned_at = $4 WHERE enterprise_id = $1 AND content_id = $2"
+)
+_TO_SCAN = sql(
+    "SELECT content_id, enterprise_id, object_id, wrapped_key FROM files_contents "
+    "WHERE state = 'kept' AND content_id > $1 AND (scanned_at IS NULL OR scanned_at < $2) "
+    "ORDER BY content_id LIMIT $3",
+    exempt="contents of every tenant are scanned",
+)
+_CONDEMN = sql(
+    "UPDATE files_contents SET identity = $3, state = 'raw' "
+    "WHERE enterprise_id = $1 AND content_id = $2 AND state = 'kept'"
+)
+_READY_OF = sql(
+    "SELECT file_id, person_id, name, kind, size_bytes FROM files_files "
+    "WHERE enterprise_id = $1 AND content_id = $2 AND state = 'ready' ORDER BY file_id FOR UPDATE"
+)
+_QUARANTINE = sql(
+    "UPDATE files_files SET state = 'quarantined', reason = $3, settled_at = $4 "
+    "WHERE enterprise_id = $1 AND file_id = $2"
 )
 _DROP_CONTENT = sql(
     "UPDATE files_contents SET identity = $3, state = 'dropping' WHERE enterprise_id = $1 AND content_id = $2"
@@ -177,21 +198,22 @@ def identity_of(sha256: bytes, size_bytes: int, kind: str | None, *, own_key: bo
 async def insert_content(
     tx: Transaction, *, content_id: int, enterprise_id: int, identity: str, state: str, object_id: int,
     size_bytes: int, sha256: bytes | None, facts: str | None, wrapped_key: bytes | None, now: datetime,
+    scanned: str | None = None,
 ) -> None:  # fmt: skip
     """A new content. Raises `UniqueViolation` where the enterprise has the same one."""
     await tx.execute(
         _INSERT_CONTENT, content_id, enterprise_id, identity, state, object_id, size_bytes, sha256, facts, wrapped_key,
-        now,
+        now, scanned, None if scanned is None else now,
     )  # fmt: skip
 
 
 async def content(tx: Transaction, enterprise_id: int, identity: str) -> Record | None:
-    """Id, object, size and wrapped key of the content that is this; locked, so that it is not dropped meanwhile."""
+    """The content that is this, with its object and its scanner; locked, so that it is not dropped meanwhile."""
     return await tx.fetchrow(_CONTENT, enterprise_id, identity)
 
 
 async def contents(tx: Transaction, enterprise_id: int, identities: Sequence[str]) -> dict[str, Record]:
-    """Ids and facts of the contents that are these, by identity; locked like one."""
+    """The contents that are these, with their objects and scanners, by identity; locked like one."""
     return {
         row["identity"]: row for row in await tx.fetch_in(_CONTENTS, sorted(set(identities)), enterprise_id)
     }
@@ -214,6 +236,31 @@ async def keep_content(
 ) -> None:  # fmt: skip
     """A raw content was checked. Raises `UniqueViolation` where the enterprise has the same one."""
     await tx.execute(_KEEP_CONTENT, enterprise_id, content_id, identity, size_bytes, sha256, facts)
+
+
+async def scanned(tx: Transaction, enterprise_id: int, content_id: int, base: str, now: datetime) -> None:
+    """A scanner with this base of signatures has found nothing in it."""
+    await tx.execute(_SCANNED, enterprise_id, content_id, base, now)
+
+
+async def to_scan(db: Queries, after: int, before: datetime, limit: int) -> list[Record]:
+    """(content, enterprise, object, wrapped key) of kept contents that no scanner has seen since before."""
+    return await db.fetch(_TO_SCAN, after, before, limit)
+
+
+async def condemn(tx: Transaction, enterprise_id: int, content_id: int) -> bool:
+    """Nobody finds it any more when the same comes, and its files are what is left of it; False: it is not kept."""
+    return bool(await tx.execute(_CONDEMN, enterprise_id, content_id, f"raw:{content_id}"))
+
+
+async def ready_of(tx: Transaction, enterprise_id: int, content_id: int) -> list[Record]:
+    """Ready files that have this content; locked."""
+    return await tx.fetch(_READY_OF, enterprise_id, content_id)
+
+
+async def quarantine(tx: Transaction, enterprise_id: int, file_id: int, reason: str, now: datetime) -> None:
+    """A file that was ready is kept back from now on."""
+    await tx.execute(_QUARANTINE, enterprise_id, file_id, reason, now)
 
 
 async def drop_content(tx: Transaction, enterprise_id: int, content_id: int) -> None:

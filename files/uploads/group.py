@@ -32,10 +32,12 @@ class Group:
     used: Mapping[int, int]  # bytes, by person
     used_by_all: int
     same: dict[str, tuple[int, str | None]]  # (content, its facts) by identity: checked and kept
+    lost: dict[str, int]  # contents by identity, whose object is gone: what comes takes their place
     earlier: dict[tuple[int, str], Row]  # files by person and key
     contents: list[NewContent] = field(default_factory=list)
     files: list[NewFile] = field(default_factory=list)
     taken: dict[int, tuple[int, int]] = field(default_factory=dict)  # (bytes, files) by person
+    healed: list[tuple[int, int]] = field(default_factory=list)  # (lost content, the one in its place)
     spare: bool = False  # some content was there already: its new object goes
 
     @property
@@ -86,13 +88,16 @@ class Group:
 
     def _content(self, asked: Keep, *, at_once: bool) -> tuple[int, str | None]:
         """The file's content and its facts; last of `contents` is then what its object belongs to."""
-        identity, new = store.identity_of(asked.sha256, asked.size_bytes, asked.kind), self.new_id()
+        sealed, new = asked.wrapped_key is not None, self.new_id()
+        identity = store.identity_of(asked.sha256, asked.size_bytes, asked.kind, own_key=sealed)
         found = self.same.get(identity)
         if found is not None:
             state, own, self.spare = store.DROPPING, f"dropping:{new}", True
         elif at_once:
             state, own = store.KEPT, identity
             self.same[identity] = new, None
+            if identity in self.lost:
+                self.healed.append((self.lost.pop(identity), new))
         else:
             state, own = store.RAW, f"raw:{new}"
         self.contents.append(

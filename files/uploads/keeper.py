@@ -23,6 +23,7 @@ from core.failpoints import failpoint
 from files.api import FILES_SEND, File, Keep
 from files.inspection.kinds import BY_NAME
 from files.library import store as library
+from files.library.keeping import is_there
 from files.parts import Row, shown_in
 from files.room import store as room
 from files.room.actions import limits_of
@@ -144,7 +145,13 @@ class Keeper:
             made = await self._known(tx, enterprise_id, tenants[enterprise_id], closely)
             outcomes += await self._decide(tx, made, tenants[enterprise_id], closely)
             groups.append(made)
+        for made in groups:
+            for lost, _ in made.healed:
+                await library.drop_content(tx, made.enterprise_id, lost)
         await library.insert_contents(tx, [row for made in groups for row in made.contents])
+        for made in groups:
+            for lost, content_id in made.healed:
+                await library.hand_over(tx, made.enterprise_id, lost, content_id)
         await library.insert_files(tx, [row for made in groups for row in made.files])
         await audit.insert(
             tx, [_record(one, file, new) for one, file, new in outcomes if isinstance(file, File)]
@@ -175,14 +182,31 @@ class Keeper:
             keys = [one.asked.key for one in group if one.ctx.caller.person_id == person_id and one.asked.key]
             found = await library.by_keys(tx, enterprise_id, person_id, keys)
             earlier |= {(person_id, key): row for key, row in found.items()}
-        identities = [
-            library.identity_of(one.asked.sha256, one.asked.size_bytes, one.asked.kind) for one in group
-        ]
-        same = await library.contents(tx, enterprise_id, identities)
+        same, lost = await self._same(tx, enterprise_id, group)
         return Group(
             enterprise_id, self._runtime.clock.now(), self._runtime.ids.next, quota, quota_of_all, own_key,
-            used, used_by_all, {name: (int(row["content_id"]), row["facts"]) for name, row in same.items()}, earlier,
+            used, used_by_all, same, lost, earlier,
         )  # fmt: skip
+
+    async def _same(
+        self, tx: Transaction, enterprise_id: int, group: list[Waiting]
+    ) -> tuple[dict[str, tuple[int, str | None]], dict[str, int]]:
+        """What the enterprise has of these contents, and what it has lost, as `Group` has them. What no scanner has
+        seen is not the same once there is a scanner."""
+        identities = [
+            library.identity_of(
+                one.asked.sha256, one.asked.size_bytes, one.asked.kind, own_key=one.asked.wrapped_key is not None
+            )
+            for one in group
+        ]  # fmt: skip
+        found = await library.contents(tx, enterprise_id, identities)
+        seen = {
+            name: row for name, row in found.items() if row["scanned"] is not None or not self._service.scans
+        }
+        there = await asyncio.gather(*(is_there(group[0].ctx, row) for row in seen.values()))
+        whole = {name for name, is_whole in zip(seen, there, strict=True) if is_whole}
+        same = {name: (int(seen[name]["content_id"]), seen[name]["facts"]) for name in whole}
+        return same, {name: int(row["content_id"]) for name, row in seen.items() if name not in whole}
 
     async def _decide(
         self, tx: Transaction, made: Group, group: list[Waiting], closely: bool

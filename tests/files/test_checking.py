@@ -44,7 +44,11 @@ async def until(world: World, file_id: str, *states: str) -> dict[str, Any]:
 async def check_again(world: World) -> None:
     """What the job does, a little more than a minute later."""
     world.clock.later_ms += 61_000
-    job = next(job for job in world.service.jobs if job.name == "files.check")
+    await run_job(world, "files.check")
+
+
+async def run_job(world: World, name: str) -> None:
+    job = next(job for job in world.service.jobs if job.name == name)
     run: Any = type("Run", (), {"db": world.runtime.db, "clock": world.clock})
     await job.handler(run)
 
@@ -249,6 +253,47 @@ class TestScanner:
         bad = await world.upload("毒.csv", CSV + b"BANKHUB-TEST-MARKER,1\n")
         assert (bad.json["state"], bad.json["reason"]) == ("quarantined", "malware"), bad.body
         assert (await world.ask("GET", f"/files/{bad.json['file_id']}")).status == 404
+
+    async def test_what_came_before_there_was_one_is_not_the_same_and_is_scanned(
+        self, world: World, real: RealClamd, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        bad, clean = CSV + b"BANKHUB-TEST-MARKER,early\n", CSV + b"early\n"
+        with monkeypatch.context() as none:
+            for one in (world.service, world.service._checker):
+                none.setattr(one, "_scanner", None)
+            old, fine = await world.ready("毒.csv", bad), await world.ready("净.csv", clean)
+        again = await world.upload("毒二.csv", bad)
+        assert (again.json["state"], again.json["reason"]) == ("quarantined", "malware"), again.body
+        assert (await state_of(world, old))["state"] == "ready"
+        await world.ready("净二.csv", clean)
+        await run_job(world, "files.rescan")
+        assert (await state_of(world, fine))["state"] == "ready"
+        file = await state_of(world, old)
+        assert (file["state"], file["reason"]) == ("quarantined", "malware")
+        assert (await world.ask("GET", f"/files/{old}")).status == 404
+        assert (await world.call("files.room.usage")).json["person_files"] == 2
+        again = await world.upload("毒三.csv", bad)
+        assert again.json["state"] == "quarantined"
+
+    async def test_new_signatures_find_what_old_ones_let_through(self, world: World, real: RealClamd) -> None:
+        data = CSV + b"ONLY-LATER-KNOWN,1\n"
+        first = await world.ready("a.csv", data)
+        second = await world.ready("b.csv", data, who="wangfang")  # the same content
+        kept = await world.ready("c.csv", CSV + b"harmless\n")
+        with (real.folder / "base" / "own.ndb").open("a") as base:
+            base.write(f"Own.Later:0:*:{b'ONLY-LATER-KNOWN'.hex()}\n")
+        real.kill()
+        real.start()
+        await run_job(world, "files.rescan")
+        assert (await state_of(world, first))["state"] == "ready"  # not due yet
+        world.clock.later_ms += 8 * 86_400_000
+        world.logins.clear()
+        await run_job(world, "files.rescan")
+        assert (await state_of(world, first))["state"] == "quarantined"
+        assert (await world.call("files.library.get", {"file_ids": [second]}, who="wangfang")).json[0][
+            "reason"
+        ] == "malware"
+        assert (await state_of(world, kept))["state"] == "ready"
 
     async def test_without_it_nothing_is_let_through_until_it_is_back(
         self, world: World, real: RealClamd

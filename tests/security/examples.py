@@ -316,8 +316,10 @@ EXAMPLES: dict[str, Example] = {
             "facts": {},
             "cleaned": None,
             "variants": [],
+            "scanned": None,
         }
     ),
+    "files.library.condemn": Example(lambda t: {"content_id": "1"}),
     "files.library.settled": Example(lambda t: {"file_id": str(t.file_id), "wait_s": 0.0}),
     "files.library.locate": Example(
         lambda t: {"file_id": str(t.file_id), "variant": "original", "visible": False}
