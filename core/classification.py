@@ -51,7 +51,7 @@ C1_NAMES: Final = frozenset(
     offered offset order_key order_no origin outcome own own_key owner owners part part_no permission
     permissions person_files phone_index_key phone_key point position previous previous_until prompt proof
     proposed proposed_by published purpose reach read reason recovery_left redirect redirect_uri redirect_uris
-    registered removed reply_to resource_server risk role roles runs scope scopes seal_no second_factor
+    registered removed reply_to resource_server risk role roles runs scanned scope scopes seal_no second_factor
     secret_key secret_no sector sent seq sessions sha256 signature signed_by sm3 sms stage state status step
     summary suspended tail_epoch totp traceparent transfer tries unread upload upload_key uses uses_max variant
     variants version visible way ways why worker wrapped_key
