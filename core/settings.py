@@ -28,6 +28,12 @@ from core.addresses import why_not_host, why_not_network, why_not_origin
 from core.errors import Invalid
 
 _PREFIX = "BANKHUB_"
+_DAY_S = 86_400
+_FILES_JOBS_S = {  # how often the job comes by that takes away what is over
+    "files_upload_life_s": 300,
+    "files_unattached_s": 1800,
+    "files_orphan_s": 3600,
+}
 _FILE = "BANKHUB_CONFIG_FILE"
 
 Words = Annotated[tuple[str, ...], NoDecode]
@@ -278,7 +284,7 @@ class Settings(BaseSettings):
     files_bytes_per_s: int = Field(default=1024, ge=1)  # slower than any network people still use
     files_uploads_at_once: int = Field(default=8, ge=1)  # streams of one person through one process
     files_uploads_open: int = Field(default=100, ge=1)  # uploads in parts that a person may have begun
-    files_upload_life_s: float = Field(default=86400.0, gt=0)  # without a byte; then it is given up
+    files_upload_life_s: float = Field(default=20 * 3600.0, gt=0)  # from its beginning; then it is given up
     files_wait_s: float = Field(default=8.0, ge=0)  # for checks before an upload is answered "still checking"
     files_link_s: float = Field(default=300.0, gt=0, le=300)  # of an address that whoever has it may read
     files_public_url: str | None = (
@@ -291,8 +297,8 @@ class Settings(BaseSettings):
     files_store_connections: int = Field(default=64, ge=1)  # to the store, of a process
     files_unattached_s: float = Field(default=20 * 3600.0, gt=0)  # a file that nobody sent; gone within a day
     files_orphan_s: float = Field(
-        default=12 * 3600.0, gt=0
-    )  # objects that no row knows: longer than any upload
+        default=22 * 3600.0, gt=0, validate_default=True
+    )  # objects that no row knows: longer than an upload may take
     files_quarantine_s: float = Field(default=7 * 86400.0, gt=0)  # for the bank to look at what was refused
     files_macros: bool = False  # whether Office files with macros are taken: the usual way in
     files_encrypted: bool = False  # whether archives and documents are that no scanner can look into
@@ -371,6 +377,19 @@ class Settings(BaseSettings):
     def _are_places(cls, value: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
         for why in filter(None, map(_WHY_NOT[info.field_name or ""], value)):
             raise ValueError(f"{why}; several are separated by commas")
+        return value
+
+    @field_validator("files_upload_life_s", "files_unattached_s", "files_orphan_s")
+    @classmethod
+    def _is_gone_within_a_day(cls, value: float, info: ValidationInfo) -> float:
+        """What nothing refers to is gone after 24 hours, the job that takes it away included."""
+        most_s = _DAY_S - _FILES_JOBS_S[info.field_name or ""]
+        if value > most_s:
+            raise ValueError(
+                f"at most {most_s}: what nothing refers to is gone within 24 h, its job included"
+            )
+        if info.field_name == "files_orphan_s" and value <= info.data.get("files_upload_life_s", 0):
+            raise ValueError("longer than files_upload_life_s: what is being uploaded is nobody's orphan")
         return value
 
     @field_validator("log_level")

@@ -88,7 +88,7 @@ class FilesService(Service):
         for pause_s in (0, 1, 2, 5, 10, 30, 60):
             await asyncio.sleep(pause_s)
             try:
-                await self.bucket.prepare(encrypted=settings.files_at_rest_encrypted, abort_after_days=2)
+                await self.bucket.prepare(encrypted=settings.files_at_rest_encrypted, abort_after_days=1)
                 return
             except BankhubError as error:
                 log.warning("files.bucket_not_prepared", code=error.code)

@@ -110,7 +110,7 @@ class Body:
 
     def __init__(self, request: BaseRequest, settings: Settings, on_chunk: Callable[[bytes], None]) -> None:
         self._stream = request.content
-        self._idle_s = settings.files_idle_s
+        self._idle_s, self._life_s = settings.files_idle_s, settings.files_upload_life_s
         self._bytes_per_s = settings.files_bytes_per_s
         self._on_chunk = on_chunk
         self.passed = 0
@@ -119,8 +119,11 @@ class Body:
         """What comes, as it comes. Raises `BrokenOff` where the sender is gone, `TooSlow` where it dawdles."""
         loop = asyncio.get_running_loop()
         since_s, passed = loop.time(), 0
+        end_s = since_s + self._life_s  # after that what was stored of it would be taken for nobody's
         while True:
             chunk = await self._next()
+            if loop.time() > end_s:
+                raise TooSlow
             if not chunk:
                 return
             self.passed += len(chunk)

@@ -49,7 +49,7 @@ def jobs(runtime: Runtime, bucket: Bucket, checker: Checker) -> tuple[Job, ...]:
             checker.soon(file_id, enterprise_id)
 
     async def leave(run: JobRun) -> None:
-        """Uploads that nobody goes on with, and those that were all there when somebody died."""
+        """Uploads whose time is over, and those that were all there when somebody died."""
         await end_uploads(runtime, run)
 
     async def retire(run: JobRun) -> None:
@@ -77,10 +77,8 @@ async def end_uploads(runtime: Runtime, run: JobRun) -> None:
     """See `jobs`."""
     now, settings = run.clock.now(), runtime.settings
     finishing = now - timedelta(seconds=_FINISH_S)
-    for row in await uploads.left(run.db, finishing, _PAGE):
-        over = row["touched_at"] < now - timedelta(seconds=settings.files_upload_life_s)
-        if row["state"] == "open" and not over:
-            continue
+    over = now - timedelta(seconds=settings.files_upload_life_s)
+    for row in await uploads.left(run.db, finishing, over, _PAGE):
         who = service_principal(row["enterprise_id"], runtime.clock.now_ms() + 60_000, "files")
         try:
             await runtime.calls.call(

@@ -77,7 +77,7 @@ async def told(ctx: Context, row: Record, sizes: dict[int, int] | None = None) -
         part_bytes=row["part_bytes"],
         state=row["state"],
         file_id=row["file_id"],
-        expires_ms=to_ms(row["touched_at"] + life),
+        expires_ms=to_ms(row["created_at"] + life),
     )
 
 

@@ -49,8 +49,8 @@ _OPEN_OF = sql(
     "SELECT COUNT(*) FROM files_uploads WHERE enterprise_id = $1 AND person_id = $2 AND state IN ('open', 'finishing')"
 )
 _LEFT = sql(
-    f"SELECT {_COLUMNS} FROM files_uploads WHERE state IN ('open', 'finishing') AND touched_at < $1 "
-    "ORDER BY touched_at LIMIT $2",
+    f"SELECT {_COLUMNS} FROM files_uploads WHERE (state = 'finishing' AND touched_at < $1) "
+    "OR (state = 'open' AND created_at < $2) ORDER BY touched_at LIMIT $3",
     exempt=_ALL,
 )
 _FORGET = sql("DELETE FROM files_uploads WHERE state IN ('done', 'aborted') AND touched_at < $1", exempt=_ALL)
@@ -131,9 +131,9 @@ async def open_of(tx: Queries, enterprise_id: int, person_id: int) -> int:
     return int(await tx.fetchval(_OPEN_OF, enterprise_id, person_id))
 
 
-async def left(db: Queries, before: datetime, limit: int) -> list[Record]:
-    """Uploads that nobody has touched since, the oldest first."""
-    return await db.fetch(_LEFT, before, limit)
+async def left(db: Queries, finishing: datetime, begun: datetime, limit: int) -> list[Record]:
+    """Uploads that have been finishing since `finishing`, and those open that were begun before `begun`."""
+    return await db.fetch(_LEFT, finishing, begun, limit)
 
 
 async def forget(db: Queries, before: datetime) -> int:

@@ -129,6 +129,21 @@ def test_limits_have_limits(bad: dict[str, int]) -> None:
         load({}, **bad)
 
 
+@pytest.mark.parametrize(
+    ("bad", "why"),
+    [
+        ({"files_orphan_s": 20 * 3600.0}, "FILES_ORPHAN_S: longer than files_upload_life_s"),
+        ({"files_upload_life_s": 22.5 * 3600}, "FILES_ORPHAN_S: longer than files_upload_life_s"),
+        ({"files_orphan_s": 23.5 * 3600}, "FILES_ORPHAN_S: at most 82800: .* within 24 h"),
+        ({"files_upload_life_s": 86400.0}, "FILES_UPLOAD_LIFE_S: at most 86100: .* within 24 h"),
+        ({"files_unattached_s": 86400.0}, "FILES_UNATTACHED_S: at most 84600: .* within 24 h"),
+    ],
+)
+def test_what_nothing_refers_to_is_gone_within_a_day(bad: dict[str, float], why: str) -> None:
+    with pytest.raises(Invalid, match=why):
+        load({}, **bad)
+
+
 def test_a_file_that_is_not_there_is_told(tmp_path: Path) -> None:
     with pytest.raises(Invalid, match="there is no file"):
         load({"BANKHUB_CONFIG_FILE": str(tmp_path / "mistyped.toml")})

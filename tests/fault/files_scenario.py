@@ -180,10 +180,11 @@ class Stage:
             "database_url": self.engines.database_url, "redis_url": self.engines.redis_url, "log_level": "warning",
             "var_dir": self.home / "var", "files_direct_url": cut, "s3_endpoint_url": cut,
             "s3_access_key": real.access_key, "s3_secret_key": real.secret_key, "s3_bucket": real.bucket,
-            "files_unattached_s": 30 * 86400.0, "files_wait_s": 2.0, "files_uploads_at_once": 64,
+            "files_wait_s": 2.0, "files_uploads_at_once": 64,
             "database_pool_max": 8, "files_uploads_open": 10_000,
         }  # fmt: skip
-        self.settings = load({}, **more)
+        # what nobody sent stays although the clock is moved on by days, which no bank may set
+        self.settings = load({}, **more).model_copy(update={"files_unattached_s": 30 * 86400.0})
         keep = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
         environ = {f"BANKHUB_{name.upper()}": str(value) for name, value in more.items()}
         population = Population(self.settings, len(WAYS))

@@ -22,7 +22,7 @@ async def test_it_says_what_is_there_and_what_nothing_knows(
     settings = settings_for(
         database, tmp_path, s3_endpoint_url=object_store.endpoint, s3_bucket=object_store.bucket,
         s3_access_key=SecretStr(object_store.access_key), s3_secret_key=SecretStr(object_store.secret_key),
-        files_orphan_s=0.001,
+        files_orphan_s=0.001, files_upload_life_s=0.0005,
     )  # fmt: skip
     await bucket.put("content/0000000000000000001", b"nobody's", 8)
     assert await compare(settings, mend=False) == 0

@@ -481,6 +481,18 @@ async def test_nobody_asks_and_it_becomes_a_file_all_the_same(
     assert (await world.call("files.room.usage")).json["person_files"] == 1
 
 
+async def test_an_upload_that_goes_on_for_ever_is_given_up_all_the_same(world: World) -> None:
+    path, life_ms = await create(world, 1000), int(world.runtime.settings.files_upload_life_s * 1000)
+    run: Any = type("Run", (), {"db": world.runtime.db, "clock": world.clock})
+    for later_ms, status in ((life_ms - 60_000, 200), (life_ms + 60_000, 410)):
+        world.clock.later_ms = later_ms
+        world.logins.clear()
+        if status == 200:
+            await patch(world, path, 0, b"1,2\n")
+        await end_uploads(world.runtime, run)
+        assert (await world.ask("HEAD", path, headers=TUS)).status == status
+
+
 async def test_what_the_store_has_lost_is_given_up_with_its_room(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
