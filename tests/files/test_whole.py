@@ -201,3 +201,27 @@ async def _until(world: World, holds: Any) -> list[str]:
             if holds(keys):
                 return keys
             await asyncio.sleep(0.05)
+
+
+class TestLong:
+    """However steadily it comes, at some time it is over."""
+
+    @pytest.fixture
+    def more_settings(self) -> dict[str, Any]:
+        return {"files_upload_life_s": 1.0}
+
+    async def test_a_body_takes_no_longer_than_an_upload_may(self, world: World) -> None:
+        async def steadily() -> AsyncIterator[bytes]:
+            for _ in range(600):
+                yield b"1,2\n"
+                await asyncio.sleep(0.02)
+
+        answer = await world.ask(
+            "POST",
+            "/files/upload",
+            data=steadily(),
+            params={"name": "a.csv"},
+            headers={"Content-Length": "2400"},
+        )
+        assert answer.status == 408, answer.body
+        assert await world.objects() == []
