@@ -10,7 +10,7 @@ import structlog
 
 from core.access import service_principal
 from core.db import Record
-from core.errors import NotFound
+from core.errors import BankhubError, NotFound
 from core.jobs import Every, Job, JobRun
 from files import api
 from files.inspection.scanner import Infected, base_of
@@ -46,6 +46,13 @@ def rescanning(runtime: Runtime, bucket: Bucket, sealer: Sealer, scanner: Scanne
             verdict = await scanner.scan(_chunks(bucket, sealer, row))
         except NotFound:
             log.error("files.lost", enterprise_id=enterprise_id, key=content_key(row["object_id"]))
+            return
+        except (
+            BankhubError
+        ) as error:  # one that it does not take does not keep it from the others; it stays due
+            log.warning(
+                "files.not_scanned", enterprise_id=enterprise_id, content_id=content_id, code=error.code
+            )
             return
         if isinstance(verdict, Infected):
             log.warning("files.malware", content_id=content_id, enterprise_id=enterprise_id)

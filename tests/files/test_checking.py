@@ -261,6 +261,7 @@ class TestScanner:
         with monkeypatch.context() as none:
             for one in (world.service, world.service._checker):
                 none.setattr(one, "_scanner", None)
+            large = await world.ready("大.csv", b"1,2\n" * 1_400_000)  # more than it takes
             old, fine = await world.ready("毒.csv", bad), await world.ready("净.csv", clean)
         again = await world.upload("毒二.csv", bad)
         assert (again.json["state"], again.json["reason"]) == ("quarantined", "malware"), again.body
@@ -271,7 +272,8 @@ class TestScanner:
         file = await state_of(world, old)
         assert (file["state"], file["reason"]) == ("quarantined", "malware")
         assert (await world.ask("GET", f"/files/{old}")).status == 404
-        assert (await world.call("files.room.usage")).json["person_files"] == 2
+        assert (await state_of(world, large))["state"] == "ready"  # and stays due
+        assert (await world.call("files.room.usage")).json["person_files"] == 3
         again = await world.upload("毒三.csv", bad)
         assert again.json["state"] == "quarantined"
 
