@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
+from typing import Final
 
 import structlog
 
 from core.context import Context
 from core.db import Contention, Record, UniqueViolation
+from core.errors import Unavailable
 from files.inspection.kinds import BY_NAME, Work
 from files.library import store
 from files.parts import service
@@ -15,6 +18,8 @@ from files.sealing.sealer import ObjectKey
 from files.storage.keys import content_key
 
 log = structlog.get_logger(__name__)
+
+_LOOK_S: Final = 5.0  # the store answers a HEAD in some milliseconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +95,11 @@ async def is_there(ctx: Context, content: Record) -> bool:
     thrown away. What is lost is healed by what came (`store.hand_over`). Raises `Unavailable`."""
     size, object_id = int(content["size_bytes"]), int(content["object_id"])
     expected = size if content["wrapped_key"] is None else ObjectKey.stored_bytes(size)
-    found = await service(ctx).bucket.size(content_key(object_id))
+    try:
+        async with asyncio.timeout(_LOOK_S):  # rows are locked meanwhile
+            found = await service(ctx).bucket.size(content_key(object_id))
+    except TimeoutError as error:
+        raise Unavailable("the object store is slow to answer", retry_ms=1000) from error
     if found == expected:
         return True
     log.error(
