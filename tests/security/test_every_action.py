@@ -345,7 +345,9 @@ def _mentions(value: Any, tenant: Tenant) -> bool:
 @pytest.mark.requirement("A03")
 @pytest.mark.parametrize(
     "action",
-    [action for action in ACTIONS if action.name != "gateway.identity.login"],  # asks for the password of whoever it is
+    [
+        action for action in ACTIONS if action.name != "gateway.identity.login"
+    ],  # asks for the password of whoever it is
     ids=lambda action: action.name,
 )
 @pytest.mark.asyncio(loop_scope="module")
