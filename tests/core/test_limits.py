@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from core import limits_store
 from core.clock import ManualClock, SystemClock
 from core.errors import TooManyRequests
 from core.limits import SHARE, Ask, CallerLimits, Exhausted, Limits, Rate, StoreDown, headers
@@ -133,8 +134,9 @@ async def test_a_device_cannot_use_up_what_its_owner_has() -> None:
 
 
 @pytest.fixture
-async def processes(redis_url: str) -> AsyncIterator[list[Limits]]:
-    """Three processes' limits on one Redis."""
+async def processes(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[list[Limits]]:
+    """Three processes' limits on one Redis, which has time to answer: whoever gives up counts by itself."""
+    monkeypatch.setattr(limits_store, "ANSWER_S", 10.0)
     made, stores = [], []
     for _ in range(3):
         limits, store = Limits(SystemClock(), 1000), RedisBuckets(redis_url, b"secret")

@@ -56,4 +56,6 @@ async def test_slow_clients_hold_nothing(world: World, mode: str) -> None:
     assert slowest < 8.0  # a busy machine; without the guard it is for ever
     assert re.search(r"service available:\s+YES", said.rpartition("initializing:")[2]), said[-1500:]
     assert most > 50, "slowhttptest did not connect"
-    assert least <= most // 3, "sockets are kept for clients that only hold them"
+    # it ends by itself as soon as all are closed, perhaps before we have looked again; else at the end of its time
+    ended = "No open connections left" in said
+    assert ended or least <= most // 3, "sockets are kept for clients that only hold them"
