@@ -5,7 +5,9 @@ from __future__ import annotations
 import base64
 import hashlib
 import io
-from collections.abc import AsyncIterator, Callable
+import shutil
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -35,6 +37,7 @@ from hub.client import Client, Heard, Token
 from hub.service import HubService
 from im.messages.rules import Policy
 from im.service import ImService
+from tests.files.real_clamd import RealClamd
 from tests.world import process, settings_for
 
 R = TypeVar("R")
@@ -208,3 +211,17 @@ async def _emptied(database: str) -> None:
         await connection.execute(f"TRUNCATE {', '.join(names)}")
     finally:
         await connection.close()
+
+
+@pytest.fixture(scope="module")
+def real(tmp_path_factory: pytest.TempPathFactory, open_directory: Path) -> Iterator[RealClamd]:
+    """A real clamd, one a module."""
+    if shutil.which("clamd") is None:
+        pytest.skip("no clamd on this machine: apt-get install clamav-daemon")
+    folder = open_directory / f"clamd-{time.monotonic_ns()}-{tmp_path_factory.getbasetemp().name}"
+    folder.mkdir(mode=0o777)
+    folder.chmod(0o777)
+    clamd = RealClamd(folder)
+    clamd.start()
+    yield clamd
+    clamd.kill()

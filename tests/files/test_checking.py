@@ -7,9 +7,6 @@ import base64
 import hashlib
 import io
 import os
-import shutil
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import orjson
@@ -24,7 +21,7 @@ from files.library.checking import Checker
 from hub.client import INBOX, Entry
 from tests.files import samples
 from tests.files.conftest import World
-from tests.files.inspection.test_scanner import RealClamd
+from tests.files.real_clamd import RealClamd
 
 _EVENTS = Sql("SELECT body FROM core_outbox WHERE event_name = 'files.settled'", None, "tests")
 CSV = b"".join(b"%06d,row\n" % n for n in range(300))
@@ -225,19 +222,6 @@ class TestDied:
         await check_again(world)
         file = await until(world, file_id, "ready")
         assert file["variants"] == ["original", "thumbnail", "preview"]
-
-
-@pytest.fixture(scope="module")
-def real(tmp_path_factory: pytest.TempPathFactory, open_directory: Path) -> Iterator[RealClamd]:
-    if shutil.which("clamd") is None:
-        pytest.skip("no clamd on this machine: apt-get install clamav-daemon")
-    folder = open_directory / f"clamd-files-{tmp_path_factory.getbasetemp().name}"
-    folder.mkdir(mode=0o777)
-    folder.chmod(0o777)
-    clamd = RealClamd(folder)
-    clamd.start()
-    yield clamd
-    clamd.kill()
 
 
 class TestScanner:

@@ -3,13 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import shutil
-import socket
 import struct
-import subprocess
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import pytest
@@ -21,6 +16,7 @@ from core.settings import Settings
 from files.inspection.scanner import Clamd, ClamdAddress, Clean, Infected, _verdict, address_of, scanner_of
 from house.doctor import _scanner
 from tests.files import samples
+from tests.files.real_clamd import RealClamd
 
 pytestmark = pytest.mark.requirement("F04")
 
@@ -33,65 +29,6 @@ async def pieces(data: bytes, size: int = 1000) -> AsyncIterator[bytes]:
 
 
 # --- a real clamd -------------------------------------------------------------------------------------------------
-
-
-class RealClamd:
-    """clamd in the foreground, with a signature base that knows EICAR and nothing else."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.socket = folder / "clamd.ctl"
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
-        base = folder / "base"
-        base.mkdir()
-        digest = hashlib.md5(samples.EICAR).hexdigest()
-        (base / "own.hdb").write_text(f"{digest}:{len(samples.EICAR)}:Eicar-Own\n")
-        (base / "own.ndb").write_text(f"Own.Marker:0:*:{b'BANKHUB-TEST-MARKER'.hex()}\n")
-        self.config = folder / "clamd.conf"
-        lines = (
-            f"DatabaseDirectory {base}",
-            *(f"LocalSocket {self.socket}", "TCPAddr 127.0.0.1", f"TCPSocket {self.port}", "Foreground yes"),
-            *("StreamMaxLength 4M", "MaxThreads 4", "FixStaleSocket yes", f"TemporaryDirectory {folder}"),
-            *(f"LogFile {folder / 'log'}", "ReadTimeout 5"),
-        )
-        self.config.write_text("\n".join(lines) + "\n")
-        self.process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> None:
-        self.process = subprocess.Popen(["clamd", f"--config-file={self.config}"], stdout=subprocess.DEVNULL)
-        deadline = time.monotonic() + 60
-        while not self._answers():
-            assert self.process.poll() is None, (self.folder / "log").read_text()
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
-
-    def _answers(self) -> bool:
-        try:
-            socket.create_connection(("127.0.0.1", self.port), 1).close()
-        except OSError:
-            return False
-        return self.socket.exists()
-
-    def kill(self) -> None:
-        if self.process is not None:
-            self.process.kill()
-            self.process.wait()
-            self.process = None
-
-
-@pytest.fixture(scope="module")
-def real(tmp_path_factory: pytest.TempPathFactory, open_directory: Path) -> Iterator[RealClamd]:
-    if shutil.which("clamd") is None:
-        pytest.skip("no clamd on this machine: apt-get install clamav-daemon")
-    folder = open_directory / f"clamd-{tmp_path_factory.getbasetemp().name}"
-    folder.mkdir(mode=0o777)
-    folder.chmod(0o777)
-    clamd = RealClamd(folder)
-    clamd.start()
-    yield clamd
-    clamd.kill()
 
 
 @pytest.fixture(params=["tcp", "unix"])
